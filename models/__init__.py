@@ -1,0 +1,1 @@
+"""What things are: pydantic records, and the neural fields in `models.fields`."""

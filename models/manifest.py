@@ -1,0 +1,61 @@
+"""What a published asset is. Manifests hold no times, hosts or run ids, so equal work gives equal bytes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from models.quality import Verdict
+from models.record import Record
+from models.results import Reason
+
+
+class PublishedFile(Record):
+    """One file of a published version."""
+
+    path: str
+    sha256: str
+    bytes: int = Field(ge=0)
+    media_type: str
+    role: Literal["model", "preview", "report", "metrics", "cameras", "other"]
+
+
+class StageProvenance(Record):
+    """How one stage was done: enough to do it again."""
+
+    stage: str
+    method: str
+    version: str
+    key: str
+    options: dict[str, Any]
+
+
+class Manifest(Record):
+    """`manifest.json`, written last: a version without one was never published."""
+
+    schema_version: Literal[1] = 1
+    asset: str
+    files: tuple[PublishedFile, ...]
+    units: Literal["metre", "arbitrary"]
+    up_axis: Literal["Y"] = "Y"
+    scale_source: str
+    scale_uncertainty: float | None
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    metrics: dict[str, float]
+    provenance: tuple[StageProvenance, ...]
+    software: str
+    """Name and version of this program."""
+    seed: int
+
+
+class Latest(Record):
+    """`latest.json`: the version in force, swapped by a conditional write."""
+
+    asset: str
+    version: int = Field(ge=1)
+    manifest: str
+    """Path of the manifest from the target's root."""
+    manifest_sha256: str
+    verdict: Verdict

@@ -1,0 +1,133 @@
+"""What passes through a stage's door: references in, references and facts out. Never arrays."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from models.digest import digest_of, stage_key
+from models.errors import HINTS, ReasonCode
+from models.quality import Verdict
+from models.record import Record
+from models.resources import Resources
+
+
+class Stage(StrEnum):
+    """The stages of the line, in order."""
+
+    INGEST = "ingest"
+    POSE = "pose"
+    TRAIN = "train"
+    SURFACE = "surface"
+    QUALITY = "quality"
+    PUBLISH = "publish"
+
+
+STAGES: tuple[Stage, ...] = tuple(Stage)
+
+
+class FileRef(Record):
+    """One file of a committed or given set: path relative to the set, content and size."""
+
+    path: str
+    sha256: str
+    bytes: int = Field(ge=0)
+
+
+class ArtifactRef(Record):
+    """A set of files by content. `uri` says where they lie; two references with one digest hold the same bytes."""
+
+    digest: str
+    uri: str
+    """A prefix inside the work store (`store:work/...`), or a local path, or an `s3://` prefix for sources."""
+    files: tuple[FileRef, ...] = ()
+
+    @staticmethod
+    def content_digest(files: tuple[FileRef, ...]) -> str:
+        """The digest of a set of files: their paths and contents, whatever order they come in."""
+        return digest_of(sorted([f.path, f.sha256] for f in files))
+
+    def has(self, path: str) -> bool:
+        """Whether the set holds `path`."""
+        return any(file.path == path for file in self.files)
+
+
+class Reason(Record):
+    """Why an asset, or one of its files, was refused or marked for review."""
+
+    code: ReasonCode
+    message: str
+    path: str | None = None
+    hint: str = ""
+
+    @staticmethod
+    def of(code: ReasonCode, message: str, path: str | None = None, hint: str = "") -> Reason:
+        """A reason with the vocabulary's own hint unless another is given."""
+        return Reason(code=code, message=message, path=path, hint=hint or HINTS[code])
+
+
+class StageRequest(Record):
+    """One stage of one asset, ready to run: everything that can change its result, and where its inputs lie."""
+
+    asset: str
+    stage: Stage
+    method: str
+    version: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Effective options: the method's defaults, the preset and the overrides, merged."""
+    inputs: dict[str, ArtifactRef] = Field(default_factory=dict)
+    seed: int = 0
+    resources: Resources = Resources()
+
+    @property
+    def key(self) -> str:
+        """The cache key (docs/conventions.md): resources and places are not in it."""
+        digests = {name: ref.digest for name, ref in self.inputs.items()}
+        return stage_key(self.stage, self.method, self.version, self.options, digests, self.seed)
+
+    @property
+    def prefix(self) -> str:
+        """Where this stage commits inside the work store."""
+        return f"work/{self.asset}/{self.stage}/{self.key}"
+
+
+class StageResult(Record):
+    """What a stage found. Its files lie in the attempt that won the commit.
+
+    A stage that judges its asset unfit *returns* `verdict=reject` with reasons: that is a result and is committed.
+    It *raises* DigitizeError when it could not do its work.
+    """
+
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """Counts and figures for people and gates; JSON values, finite numbers only."""
+    verdict: Verdict = Verdict.ACCEPT
+    reasons: tuple[Reason, ...] = ()
+
+
+class Done(Record):
+    """`DONE.json`: the commit of one stage. The first writer wins; everybody else adopts it."""
+
+    key: str
+    asset: str
+    stage: Stage
+    method: str
+    version: str
+    options: dict[str, Any]
+    """The *effective* settings, after any step-down."""
+    seed: int
+    attempt: str
+    files: tuple[FileRef, ...]
+    digest: str
+    """Content digest of `files`: what downstream keys are made of."""
+    result: StageResult
+    seconds: float
+    cpu_seconds: float
+    peak_memory_gb: float
+
+    @property
+    def ref(self) -> ArtifactRef:
+        """The committed files as an input for the next stage."""
+        uri = f"store:work/{self.asset}/{self.stage}/{self.key}/attempts/{self.attempt}"
+        return ArtifactRef(digest=self.digest, uri=uri, files=self.files)

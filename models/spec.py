@@ -1,0 +1,168 @@
+"""What a user asks for: a batch of assets, in YAML. `models/spec_yaml.py` reads it; `docs/spec.md` explains it.
+
+The vocabulary is complete: a choice that is not built yet is known by name and refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from models.quality import Gate, Verdict
+from models.record import Record
+from models.results import Stage
+
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+def _asset_id(value: str) -> str:
+    if not _ID.fullmatch(value):
+        raise ValueError(
+            f"expected 1 to 100 of a-z 0-9 . _ - starting with a letter or digit, found {value!r}: "
+            "ids become folder names and S3 keys"
+        )
+    return value
+
+
+AssetId = Annotated[str, AfterValidator(_asset_id)]
+
+
+def _built(value: StrEnum, built: frozenset[str], what: str) -> None:
+    if value.value not in built:
+        raise ValueError(f"{what} '{value.value}' is not built yet; built: {', '.join(sorted(built))}")
+
+
+class Preset(StrEnum):
+    """How much time and detail an asset gets."""
+
+    PREVIEW = "preview"
+    STANDARD = "standard"
+    HIGH = "high"
+
+
+class ScaleKind(StrEnum):
+    """Where the scale comes from."""
+
+    NONE = "none"
+    KNOWN_DISTANCE = "known_distance"
+    MARKERS = "markers"
+    GPS = "gps"
+    TURNTABLE = "turntable"
+
+
+class MarkedPoint(Record):
+    """One physical point, marked by hand in photos."""
+
+    pixels: dict[str, tuple[float, float]] = Field(min_length=2)
+    """Photo name -> (u right, v down) in pixels of the upright photo at its original size, centres at +0.5."""
+
+
+class Scale(Record):
+    """How the asset gets its size in metres. A required choice: `kind: none` says that it has none."""
+
+    kind: ScaleKind = ScaleKind.NONE
+    distance_m: float | None = Field(default=None, gt=0)
+    """known_distance: metres between the two points."""
+    uncertainty_m: float = Field(default=0.0, ge=0)
+    """known_distance: standard deviation of `distance_m`."""
+    a: MarkedPoint | None = None
+    b: MarkedPoint | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Scale:
+        _built(self.kind, frozenset({"none", "known_distance"}), "scale")
+        given = [self.distance_m is not None, self.a is not None, self.b is not None]
+        if self.kind is ScaleKind.KNOWN_DISTANCE and not all(given):
+            raise ValueError("scale known_distance: expected distance_m and the points a and b")
+        if self.kind is ScaleKind.NONE and any(given):
+            raise ValueError("scale none: expected no distance_m, a or b")
+        return self
+
+
+class MaskRole(StrEnum):
+    """What the white part of a mask is."""
+
+    OBJECT = "object"
+    """White is the object; everything else is ignored in poses and training."""
+    IGNORE = "ignore"
+    """White is to be ignored (a hand, a stand, a passer-by)."""
+
+
+class Masks(Record):
+    """A folder of masks: 8-bit images named as their photos."""
+
+    path: str
+    role: MaskRole = MaskRole.OBJECT
+
+
+class KnownPoses(Record):
+    """Cameras measured elsewhere: the pose stage then only checks and undistorts."""
+
+    path: str
+    format: Literal["transforms", "cameras"] = "transforms"
+    """`transforms`: transforms.json as Instant-NGP and nerfstudio write it (OpenGL axes);
+    `cameras`: this project's own cameras.json (a CameraSet, OpenCV axes)."""
+
+
+class StageChoice(Record):
+    """One stage's method and options; what is left out comes from the preset."""
+
+    method: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    timeout_s: float | None = Field(default=None, gt=0)
+    """Wall seconds after which the stage is killed, instead of the method's own."""
+
+
+class PublishTarget(Record):
+    """Where finished assets go."""
+
+    to: str
+    """A folder, or `s3://bucket/prefix`."""
+    minimum_verdict: Literal[Verdict.ACCEPT, Verdict.REVIEW] = Verdict.REVIEW
+    """`review` publishes accepted assets and those marked for review, `accept` only the former."""
+
+
+class AssetSpec(Record):
+    """One object and its photos."""
+
+    id: AssetId
+    photos: str
+    """A folder, a zip archive, a video file, or an `s3://bucket/prefix`; relative to the specification's folder."""
+    masks: Masks | None = None
+    poses: KnownPoses | None = None
+    scale: Scale
+    truth: str | None = None
+    """A folder with the true `mesh.ply` and `cameras.json`, to score against."""
+    preset: Preset | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
+    stages: dict[Stage, StageChoice] = Field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
+
+
+class BatchSpec(Record):
+    """A batch of assets: the whole of one YAML file."""
+
+    version: Literal[1] = 1
+    name: AssetId
+    preset: Preset = Preset.STANDARD
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    store: str = "store"
+    """Where committed work lives: a folder, or `s3://bucket/prefix`."""
+    publish: tuple[PublishTarget, ...] = ()
+    stages: dict[Stage, StageChoice] = Field(default_factory=dict)
+    """Choices for all assets; an asset's own come on top."""
+    gates: tuple[Gate, ...] = ()
+    assets: tuple[AssetSpec, ...] = Field(min_length=1)
+
+    @field_validator("assets")
+    @classmethod
+    def _unique(cls, assets: tuple[AssetSpec, ...]) -> tuple[AssetSpec, ...]:
+        seen: set[str] = set()
+        for asset in assets:
+            if asset.id in seen:
+                raise ValueError(f"expected each asset id once, found '{asset.id}' twice")
+            seen.add(asset.id)
+        return assets

@@ -1,0 +1,118 @@
+"""What a running stage is given besides its request: scratch, store, deadline, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from models.digest import sha256_file
+from models.errors import DigitizeError, ReasonCode
+from models.results import ArtifactRef, StageRequest
+from models.store import Store
+
+STORE_SCHEME = "store:"
+
+
+class ProgressSink(Protocol):
+    """Receives progress; must return at once."""
+
+    def __call__(self, share: float, message: str, facts: dict[str, Any]) -> None:
+        """`share` in [0, 1]; `facts` are JSON values such as `{"psnr": 24.1}`."""
+        ...
+
+
+def _silent(share: float, message: str, facts: dict[str, Any]) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass
+class Context:
+    """The surroundings of one attempt. Everything that must not change the result."""
+
+    request: StageRequest
+    scratch: Path
+    """Empty local folder for temporary files; gone afterwards."""
+    output: Path
+    """Local folder: every file below it is committed when the stage returns."""
+    store: Store
+    open_store: Callable[[str], Store]
+    """Opens another store by its uri: sources on S3, publish targets."""
+    device: str = "cpu"
+    threads: int = 1
+    deadline: float | None = None
+    """`time.time()` after which the stage's process will be killed."""
+    progress: ProgressSink = _silent
+    cancelled: Callable[[], bool] = _never
+    _fetched: dict[str, Path] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise DigitizeError(cancelled or deadline) when the attempt should stop. Call it in every long loop."""
+        if self.cancelled():
+            raise DigitizeError(ReasonCode.CANCELLED, "the run was cancelled", retryable=True, asset=self.request.asset)
+        if self.deadline is not None and time.time() > self.deadline:
+            limit = self.request.resources.timeout_s
+            raise DigitizeError(
+                ReasonCode.DEADLINE,
+                f"stage {self.request.stage} did not finish within {limit:g} s",
+                asset=self.request.asset,
+            )
+
+    def input(self, name: str) -> ArtifactRef:
+        """The input of that name. Raises KeyError: a missing input is a defect of the flow, not of the user."""
+        return self.request.inputs[name]
+
+    def fetch(self, name: str, path: str) -> Path:
+        """A local, read-only file of input `name`, verified against its sha256 when it had to be copied here."""
+        ref = self.input(name)
+        if not ref.uri.startswith(STORE_SCHEME):
+            raise ValueError(f"input {name} is not committed work: {ref.uri}")
+        key = f"{ref.uri.removeprefix(STORE_SCHEME)}/{path}"
+        if (local := self.store.local_path(key)) is not None:
+            return local
+        if key not in self._fetched:
+            target = self.scratch / "inputs" / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.store.get_file(key, target)
+            expected = next((file.sha256 for file in ref.files if file.path == path), None)
+            if expected is not None and sha256_file(target) != expected:
+                raise DigitizeError(
+                    ReasonCode.CHECKSUM_MISMATCH,
+                    f"expected sha256 {expected}, found other bytes",
+                    retryable=True,
+                    asset=self.request.asset,
+                    path=key,
+                )
+            self._fetched[key] = target
+        return self._fetched[key]
+
+    def fetch_all(self, name: str) -> Path:
+        """A local folder that holds every file of input `name` (committed work)."""
+        ref = self.input(name)
+        if not ref.files:
+            raise ValueError(f"input {name} has no files")
+        last = ref.files[0].path
+        for file in ref.files:
+            last = file.path
+            found = self.fetch(name, file.path)
+        return found.parents[len(Path(last).parts) - 1]
+
+    def save_checkpoint(self, name: str, path: Path) -> None:
+        """Keep a file for the next attempt at this key. Atomic: a kill leaves the old one or the new one."""
+        self.store.put_file(f"{self.request.prefix}/checkpoints/{name}", path)
+
+    def load_checkpoint(self, name: str) -> Path | None:
+        """A local copy of a file that an earlier attempt saved, or None."""
+        key = f"{self.request.prefix}/checkpoints/{name}"
+        if self.store.stat(key) is None:
+            return None
+        target = self.scratch / "checkpoints" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.store.get_file(key, target)
+        return target

@@ -1,0 +1,38 @@
+"""A triangle mesh with an optional texture: plain arrays, no library's object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Vertices [V, 3] float64 in the capture's frame, faces [F, 3] int64, counter-clockwise seen from outside.
+
+    uv: [V, 2] float64, origin at the texture's lower left corner (glTF exporters flip v), or None.
+    texture: [H, W, 3] uint8 sRGB, row 0 on top, or None.
+    colors: [V, 3] uint8 sRGB per vertex, or None.
+    """
+
+    vertices: FloatArray
+    faces: IntArray
+    uv: FloatArray | None = None
+    texture: ByteArray | None = None
+    colors: ByteArray | None = None
+
+    @property
+    def triangles(self) -> FloatArray:
+        """[F, 3, 3] corner positions."""
+        return self.vertices[self.faces]
+
+    @property
+    def diagonal(self) -> float:
+        """Length of the bounding box's diagonal."""
+        return float(np.linalg.norm(self.vertices.max(0) - self.vertices.min(0)))
