@@ -65,7 +65,7 @@ class PosedImage(Record):
 
 
 class Plane(Record):
-    """The plane of the support (table, mat): points with normal . x + offset = 0; the normal points at the object's side."""
+    """The plane of the support (table, mat): normal . x + offset = 0; the normal points at the object's side."""
 
     normal: Vector3
     offset: float
@@ -169,7 +169,8 @@ def project(camera: Camera, c2w: npt.ArrayLike, points: npt.ArrayLike) -> tuple[
     local = transform_points(invert_rigid(c2w), points)
     depth = local[:, 2]
     safe = np.where(np.abs(depth) < 1e-12, 1e-12, depth)
-    return np.stack([camera.fx * local[:, 0] / safe + camera.cx, camera.fy * local[:, 1] / safe + camera.cy], 1), depth
+    pixels: FloatArray = local[:, :2] / safe[:, None] * [camera.fx, camera.fy] + [camera.cx, camera.cy]
+    return pixels, depth
 
 
 def rotation_between(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
@@ -179,7 +180,7 @@ def rotation_between(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
     if cosine < -1.0 + 1e-12:
         axis = np.cross(u, np.eye(3)[int(np.argmin(np.abs(u)))])
         axis /= np.linalg.norm(axis)
-        return 2.0 * np.outer(axis, axis) - np.eye(3)
+        return np.asarray(2.0 * np.outer(axis, axis) - np.eye(3))
     w = np.cross(u, v)
     skew = np.array([[0.0, -w[2], w[1]], [w[2], 0.0, -w[0]], [-w[1], w[0], 0.0]])
     return np.eye(3) + skew + skew @ skew / (1.0 + cosine)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode
-from models.results import ArtifactRef, StageRequest
+from models.results import ArtifactRef, Done, StageRequest
 from models.store import Store
 
 STORE_SCHEME = "store:"
@@ -67,6 +67,19 @@ class Context:
     def input(self, name: str) -> ArtifactRef:
         """The input of that name. Raises KeyError: a missing input is a defect of the flow, not of the user."""
         return self.request.inputs[name]
+
+    def done(self, name: str) -> Done:
+        """The commit that input `name` comes from: its method, effective options, facts and reasons."""
+        prefix = self.input(name).uri.removeprefix(STORE_SCHEME).partition("/attempts/")[0]
+        data = self.store.get_bytes(f"{prefix}/DONE.json")
+        if data is None:
+            raise DigitizeError(
+                ReasonCode.CHECKSUM_MISMATCH,
+                "expected a committed stage, found no DONE.json",
+                asset=self.request.asset,
+                path=prefix,
+            )
+        return Done.model_validate_json(data)
 
     def fetch(self, name: str, path: str) -> Path:
         """A local, read-only file of input `name`, verified against its sha256 when it had to be copied here."""

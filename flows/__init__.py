@@ -1,0 +1,1 @@
+"""In which order, when, where: flows, the runner, the command line."""

@@ -1,0 +1,1 @@
+"""With what: settings, object storage, and the deployment files."""

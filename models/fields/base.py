@@ -1,0 +1,145 @@
+"""The interface of every field: the surface and quality stages see a `Field` and the pose result, nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.digest import canonical_json
+from models.errors import DigitizeError, ReasonCode
+
+FIELD_FILE = "field.json"
+WEIGHTS_FILE = "field.safetensors"
+FORMAT = 1
+SDF_SHARPNESS = 0.004
+"""Scale of the Laplace distribution that turns a signed distance into a density for rendering, in field units."""
+
+_known: dict[str, type[Field]] = {}
+
+
+class Field(nn.Module):
+    """A shape and its colours inside the cube [-1, 1]^3 (field coordinates; world = PoseSet.world_from_field).
+
+    A subclass names itself by `method`; `load_field` finds it in `models/fields/<method>.py`, or among the classes
+    that are already imported. Calls are differentiable and handle any number of points; large counts are the
+    caller's to chunk. Points outside the cube are the caller's to avoid.
+    """
+
+    method: ClassVar[str] = ""
+    version: ClassVar[str] = "1"
+    kind: Literal["density", "sdf"]
+    """`density`: value >= 0 in 1 / field unit, larger inside. `sdf`: signed distance in field units, negative inside."""
+    level: float
+    """The value at which the surface lies; inside is `value > level` for densities, `value < level` for distances."""
+    occupancy: Tensor | None = None
+    """[G, G, G] bool or uint8, index (z, y, x): cells of the cube outside of which nothing is rendered; None for all."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.method:
+            _known[cls.method] = cls
+
+    @property
+    def aabb(self) -> Tensor:
+        """[2, 3] lower and upper corner in field coordinates."""
+        return torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+
+    def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and appearance feature.
+
+        Args:
+            x: [N, 3] field coordinates.
+
+        Returns:
+            value [N] (see `kind`) and feature [N, F], to be handed to `color`.
+        """
+        raise NotImplementedError
+
+    def color(self, x: Tensor, d: Tensor, feature: Tensor) -> Tensor:
+        """[N, 3] sRGB in [0, 1] of points `x` [N, 3] seen along unit directions `d` [N, 3] (camera to point)."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's keyword arguments as JSON values, `level` apart."""
+        raise NotImplementedError
+
+    def density_of(self, value: Tensor) -> Tensor:
+        """[N] volume density in 1 / field unit of values [N]; distances by VolSDF's Laplace transform (eq. 2)."""
+        if self.kind == "density":
+            return value
+        tail = 0.5 * torch.exp(-value.abs() / SDF_SHARPNESS)
+        return torch.where(value > 0, tail, 1.0 - tail) / SDF_SHARPNESS
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """[N, 3] derivative of `query`'s value by position. Surface normals point along -gradient for densities."""
+        with torch.enable_grad():
+            points = x.detach().requires_grad_(True)
+            value, _ = self.query(points)
+            (slope,) = torch.autograd.grad(value.sum(), points)
+        return slope
+
+    def background(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+        """[N, 3] sRGB of what lies outside the cube along rays [N, 3] (field coordinates); black where unknown."""
+        return torch.zeros_like(rays_d)
+
+    def save(self, folder: Path) -> None:
+        """Write `field.json` and `field.safetensors`. Equal fields give equal bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS_FILE)
+        header = {
+            "format": FORMAT,
+            "method": self.method,
+            "version": self.version,
+            "kind": self.kind,
+            "level": self.level,
+            "config": self.config(),
+            "weights": WEIGHTS_FILE,
+        }
+        (folder / FIELD_FILE).write_bytes(canonical_json(header) + b"\n")
+
+
+def load_field(folder: Path, device: str = "cpu") -> Field:
+    """The field that `Field.save` wrote, in evaluation mode.
+
+    Raises:
+        DigitizeError(source_not_found): no field there.
+        DigitizeError(unsupported_format): another format or version, or damaged files.
+    """
+    path = folder / FIELD_FILE
+    if not path.is_file():
+        raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, f"expected {FIELD_FILE}, found none", path=str(folder))
+    try:
+        header = json.loads(path.read_text())
+        kind = _field_class(header["method"])
+        if (header["format"], header["version"]) != (FORMAT, kind.version):
+            raise ValueError(
+                f"expected format {FORMAT} version {kind.version}, "
+                f"found format {header['format']} version {header['version']}"
+            )
+        field = kind(**header["config"])
+        field.level = float(header["level"])
+        if not math.isfinite(field.level):
+            raise ValueError(f"expected a finite level, found {field.level}")
+        field.load_state_dict(load_file(folder / header["weights"], device="cpu"))
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, f"not a readable field: {error}", path=str(path)) from error
+    return field.to(device).eval()
+
+
+def _field_class(method: str) -> type[Field]:
+    if method not in _known and method.isidentifier():
+        try:
+            importlib.import_module(f"models.fields.{method}")
+        except ModuleNotFoundError as error:
+            raise ValueError(f"expected a field method that is built, found '{method}'") from error
+    if method not in _known:
+        raise ValueError(f"expected one of {', '.join(sorted(_known))}, found '{method}'")
+    return _known[method]

@@ -1,0 +1,174 @@
+"""Read a batch specification from YAML; every error names the file's line and what was expected there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from models.errors import DigitizeError, ReasonCode
+from models.spec import BatchSpec
+
+_MAX_BYTES = 16 << 20
+
+
+class SpecFile:
+    """A parsed specification that still knows its lines.
+
+    Attributes:
+        path: the file.
+        spec: the validated batch.
+    """
+
+    def __init__(self, path: Path, spec: BatchSpec, root: yaml.Node) -> None:
+        self.path = path
+        self.spec = spec
+        self._root = root
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths in the specification start from."""
+        return self.path.absolute().parent
+
+    def resolve(self, location: str) -> str:
+        """A path of the specification as an absolute path; `s3://` stays as it is."""
+        if "://" in location:
+            return location
+        return str((self.folder / Path(location).expanduser()).resolve())
+
+    def line(self, where: Sequence[str | int]) -> int:
+        """The line (from 1) of a place such as ("assets", 2, "photos"), or of its nearest parent that exists."""
+        return _line(self._root, where)
+
+    def error(
+        self, where: Sequence[str | int], message: str, code: ReasonCode = ReasonCode.SPEC_INVALID
+    ) -> DigitizeError:
+        """An error that points at a place of this file."""
+        return DigitizeError(code, f"{_dotted(where)}: {message}", path=f"{self.path}:{self.line(where)}")
+
+
+def load_spec(path: Path) -> SpecFile:
+    """Read and validate a specification.
+
+    Raises DigitizeError(source_not_found) when there is no such file, and DigitizeError(spec_invalid) that lists
+    every mistake with its line otherwise.
+    """
+    if not path.is_file():
+        raise DigitizeError(
+            ReasonCode.SOURCE_NOT_FOUND,
+            "expected a batch specification (YAML), found no such file",
+            hint="`digitize init` writes one for your photos.",
+            path=str(path),
+        )
+    if path.stat().st_size > _MAX_BYTES:
+        raise DigitizeError(ReasonCode.SPEC_INVALID, "expected at most 16 MB of YAML", path=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise DigitizeError(ReasonCode.SPEC_INVALID, f"expected UTF-8 text: {error}", path=str(path)) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error)
+        raise DigitizeError(ReasonCode.SPEC_INVALID, f"expected YAML: {problem}", path=where) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise DigitizeError(
+            ReasonCode.SPEC_INVALID, "expected keys such as `name:` and `assets:`, found none", path=f"{path}:1"
+        )
+    _refuse_aliases_and_duplicates(root, path)
+    return SpecFile(path, _validate(yaml.safe_load(text), root, path), root)
+
+
+def _validate(data: Any, root: yaml.Node, path: Path) -> BatchSpec:
+    try:
+        return BatchSpec.model_validate(data)
+    except ValidationError as error:
+        lines = [f"line {_line(root, e['loc'])}: {_explain(e)}" for e in error.errors(include_url=False)]
+        first = _line(root, error.errors()[0]["loc"])
+        unbuilt = all("is not built yet" in e["msg"] for e in error.errors())
+        code = ReasonCode.NOT_BUILT_YET if unbuilt else ReasonCode.SPEC_INVALID
+        raise DigitizeError(code, "\n".join(lines), path=f"{path}:{first}") from error
+
+
+def explain_error(error: Any) -> str:
+    """One pydantic error as `where: expected ..., found ...`."""
+    return _explain(error)
+
+
+def _explain(error: Any) -> str:
+    where = _dotted(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such key; see docs/spec.md for the keys"
+    if error["type"] == "missing":
+        return f"{where}: this key is required"
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+    value = error.get("input")
+    found = (
+        f", found {value!r}"
+        if isinstance(value, str | int | float | bool | type(None)) and "found" not in message
+        else ""
+    )
+    return f"{where}: {message}{found}" if where else message
+
+
+def _dotted(where: Sequence[str | int]) -> str:
+    text = ""
+    for part in where:
+        if part == "[key]":
+            continue
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, int] | None:
+    """The child node and the line of its key."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if str(key.value) == str(part):
+                return value, key.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        child = node.value[part]
+        return child, child.start_mark.line + 1
+    return None
+
+
+def _line(node: yaml.Node, where: Sequence[str | int]) -> int:
+    line = int(node.start_mark.line) + 1
+    for part in where:
+        found = _child(node, part)
+        if found is None:
+            break
+        node, line = found
+    return line
+
+
+def _refuse_aliases_and_duplicates(root: yaml.Node, path: Path) -> None:
+    """YAML that means something else than it says: repeated keys, and aliases that blow up."""
+    seen: set[int] = set()
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen and not isinstance(node, yaml.ScalarNode):
+            raise DigitizeError(
+                ReasonCode.SPEC_INVALID,
+                "expected plain YAML, found an alias (*name): write the part out",
+                path=f"{path}:{node.start_mark.line + 1}",
+            )
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, value in node.value:
+                if key.value in keys:
+                    raise DigitizeError(
+                        ReasonCode.SPEC_INVALID,
+                        f"expected each key once, found '{key.value}' twice",
+                        path=f"{path}:{key.start_mark.line + 1}",
+                    )
+                keys.add(str(key.value))
+                stack.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            stack.extend(node.value)

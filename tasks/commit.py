@@ -1,0 +1,156 @@
+"""Digest -> reuse, or run in scratch -> atomic commit. The one mechanism behind resume, rerun and caching.
+
+An attempt's files go to `work/<asset>/<stage>/<key>/attempts/<uuid>/`; then `DONE.json`, created only if absent,
+names the winner. Whoever loses the race adopts the winner's result and removes its own files.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.digest import canonical_json, sha256_file
+from models.errors import DigitizeError, ReasonCode
+from models.results import ArtifactRef, Done, FileRef, StageRequest, StageResult
+from models.store import Store
+from tasks.context import Context
+
+StageDoor = Callable[[StageRequest, Context], StageResult]
+
+_UPLOADS = 4
+
+
+def find_done(store: Store, request: StageRequest) -> Done | None:
+    """The committed result of this request, or None when it was never finished."""
+    data = store.get_bytes(f"{request.prefix}/DONE.json")
+    return None if data is None else Done.model_validate_json(data)
+
+
+def run_stage(door: StageDoor, request: StageRequest, context: Context) -> Done:
+    """Reuse the committed result of `request`, or run it and commit.
+
+    Raises whatever the stage raises; nothing is committed then, and its checkpoints stay for the next attempt.
+    """
+    if (done := find_done(context.store, request)) is not None:
+        return done
+    meter = _Meter.start()
+    context.output.mkdir(parents=True, exist_ok=True)
+    result = door(request, context)
+    attempt = uuid.uuid4().hex
+    files = _upload(context.store, context.output, f"{request.prefix}/attempts/{attempt}")
+    done = Done(
+        key=request.key,
+        asset=request.asset,
+        stage=request.stage,
+        method=request.method,
+        version=request.version,
+        options=request.options,
+        seed=request.seed,
+        attempt=attempt,
+        files=files,
+        digest=ArtifactRef.content_digest(files),
+        result=result,
+        seconds=meter.seconds,
+        cpu_seconds=meter.cpu_seconds,
+        peak_memory_gb=meter.peak_memory_gb,
+    )
+    return _commit(context.store, request, done)
+
+
+def _commit(store: Store, request: StageRequest, done: Done) -> Done:
+    if not store.put_bytes(f"{request.prefix}/DONE.json", canonical_json(done), if_absent=True):
+        winner = find_done(store, request)
+        if winner is None:
+            raise DigitizeError(
+                ReasonCode.STORE_UNREACHABLE,
+                "another attempt's commit appeared and vanished again",
+                retryable=True,
+                asset=request.asset,
+                path=f"{request.prefix}/DONE.json",
+            )
+        if winner.attempt != done.attempt:
+            _remove(store, f"{request.prefix}/attempts/{done.attempt}/")
+        done = winner
+    _remove(store, f"{request.prefix}/checkpoints/")
+    return done
+
+
+def forget(store: Store, request: StageRequest) -> None:
+    """Undo a commit so that the stage runs again. The files of its attempts stay until they are collected."""
+    store.delete(f"{request.prefix}/DONE.json")
+
+
+def verify(store: Store, done: Done) -> None:
+    """Check every committed file's size. Raises DigitizeError(checksum_mismatch) naming the first that is off."""
+    prefix = f"{done.ref.uri.removeprefix('store:')}/"
+    sizes = {stat.key.removeprefix(prefix): stat.bytes for stat in store.list(prefix)}
+    for file in done.files:
+        if sizes.get(file.path) != file.bytes:
+            raise DigitizeError(
+                ReasonCode.CHECKSUM_MISMATCH,
+                f"expected {file.bytes} bytes, found {sizes.get(file.path, 'nothing')}",
+                asset=done.asset,
+                path=prefix + file.path,
+            )
+
+
+def _upload(store: Store, folder: Path, prefix: str) -> tuple[FileRef, ...]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+
+    def upload(path: Path) -> FileRef:
+        relative = path.relative_to(folder).as_posix()
+        store.put_file(f"{prefix}/{relative}", path)
+        return FileRef(path=relative, sha256=sha256_file(path), bytes=path.stat().st_size)
+
+    with ThreadPoolExecutor(_UPLOADS) as pool:
+        return tuple(pool.map(upload, paths))
+
+
+def _remove(store: Store, prefix: str) -> None:
+    for stat in list(store.list(prefix)):
+        store.delete(stat.key)
+
+
+@dataclass(frozen=True)
+class _Meter:
+    """Wall and CPU time since the start, of this process and its children."""
+
+    wall: float
+    cpu: float
+
+    @staticmethod
+    def start() -> _Meter:
+        return _Meter(time.monotonic(), _cpu_seconds())
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.wall, 3)
+
+    @property
+    def cpu_seconds(self) -> float:
+        return round(_cpu_seconds() - self.cpu, 3)
+
+    @property
+    def peak_memory_gb(self) -> float:
+        unit = 1e9 if sys.platform == "darwin" else 1e6
+        return round(max(resource.getrusage(who).ru_maxrss for who in _WHO) / unit, 3)
+
+
+_WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+
+def _cpu_seconds() -> float:
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, _WHO))
+
+
+def clear_folder(folder: Path) -> None:
+    """An empty folder at `folder`, whatever was there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
