@@ -259,7 +259,7 @@ class S3Store:
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> bool:
         """See `models.store.Store`."""
         conditions = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
-        allowed = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
+        allowed: tuple[str, ...] = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
         if if_match:
             allowed += ("404", "NoSuchKey")
         answer = self._call("put_object", key, allowed=allowed if conditions else (), Body=data, **conditions)

@@ -183,7 +183,7 @@ def rotation_between(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
         return np.asarray(2.0 * np.outer(axis, axis) - np.eye(3))
     w = np.cross(u, v)
     skew = np.array([[0.0, -w[2], w[1]], [w[2], 0.0, -w[0]], [-w[1], w[0], 0.0]])
-    return np.eye(3) + skew + skew @ skew / (1.0 + cosine)
+    return np.asarray(np.eye(3) + skew + skew @ skew / (1.0 + cosine))
 
 
 def gltf_from_world(up: Vector3) -> FloatArray:

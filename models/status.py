@@ -1,9 +1,14 @@
-"""Where each asset of a batch stands: what `digitize status` and `explain` show. File: `status/<batch>/<asset>.json`."""
+"""Where each asset of a batch stands: what `digitize status` and `explain` show.
+
+File: `status/<batch>/<asset>.json` in the work store.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Any
+
+from pydantic import Field
 
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict
@@ -69,7 +74,7 @@ class StageStatus(Record):
     message: str = ""
     seconds: float | None = None
     peak_memory_gb: float | None = None
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 class AssetStatus(Record):
@@ -79,7 +84,7 @@ class AssetStatus(Record):
     asset: str
     phase: Phase = Phase.PENDING
     verdict: Verdict | None = None
-    stages: dict[Stage, StageStatus] = {}
+    stages: dict[Stage, StageStatus] = Field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
     failure: Failure | None = None
     run: str | None = None

@@ -1,0 +1,1 @@
+"""Publish a finished asset: versioned, checksummed, manifest last."""

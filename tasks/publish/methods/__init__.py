@@ -1,0 +1,1 @@
+"""Ways of publishing, one file each."""

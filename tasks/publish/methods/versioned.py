@@ -1,0 +1,177 @@
+"""Publish to folders and buckets as `assets/<asset>/v<N>/...`; `latest.json` names the version in force.
+
+The order makes every kill harmless: files first, then `manifest.json` (created only if absent: it claims the
+version), then `latest.json` by a conditional write. A version without a manifest was never published, and its number
+is taken by the next attempt. Publishing equal work again finds its manifest in force and changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from models.digest import canonical_json, sha256_bytes, sha256_file
+from models.errors import DigitizeError, ReasonCode
+from models.manifest import Latest, Manifest
+from models.quality import Verdict
+from models.record import Record
+from models.resources import Estimate, Resources
+from models.results import StageResult
+from models.spec import PublishTarget
+from models.store import Store
+
+if TYPE_CHECKING:
+    from tasks.context import Context
+
+VERSION = "1"
+PRESETS: dict[str, dict[str, object]] = {"preview": {}, "standard": {}, "high": {}}
+
+_RACES = 20
+
+
+class Options(Record):
+    """Options of `versioned`."""
+
+    targets: tuple[PublishTarget, ...] = ()
+    """Where to publish; filled in from the specification's `publish`."""
+
+
+def resources(options: Options) -> Resources:
+    """Publishing moves files: one core, little memory."""
+    return Resources(cpus=1, memory_gb=0.5, scratch_gb=0.5, timeout_s=900)
+
+
+def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
+    """Seconds to copy and verify some tens of megabytes to each target."""
+    return Estimate(seconds=1.0 + 2.0 * len(options.targets), memory_gb=0.2)
+
+
+class Receipt(Record):
+    """What one target holds after publishing. File: `receipts.json`."""
+
+    target: str
+    published: bool
+    """False when the verdict is below the target's minimum."""
+    version: int | None = None
+    manifest: str | None = None
+    manifest_sha256: str | None = None
+
+
+class Receipts(Record):
+    """One receipt a target."""
+
+    receipts: tuple[Receipt, ...]
+
+
+def publish(context: Context, options: Options) -> StageResult:
+    """Publish to every target and check what was written.
+
+    Raises DigitizeError(publish_conflict) when other runs keep swapping `latest.json`, and
+    DigitizeError(checksum_mismatch) when a target holds other bytes than were sent.
+    """
+    from models.camera import PoseSet
+    from tasks.publish.manifest import build_manifest
+
+    dones = {name: context.done(name) for name in context.request.inputs}
+    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_bytes())
+    manifest = build_manifest(context.request.asset, context.request.seed, dones, poses)
+    receipts = []
+    for index, target in enumerate(options.targets):
+        context.check()
+        context.progress(index / len(options.targets), f"to {target.to}", {})
+        if manifest.verdict.severity > Verdict(target.minimum_verdict).severity:
+            receipts.append(Receipt(target=target.to, published=False))
+        else:
+            receipts.append(publish_to(context.open_store(target.to), manifest, context))
+    record = Receipts(receipts=tuple(receipts))
+    (context.output / "receipts.json").write_bytes(canonical_json(record))
+    (context.output / "manifest.json").write_bytes(canonical_json(manifest))
+    return StageResult(facts={**record.model_dump(mode="json"), "verdict": manifest.verdict.value})
+
+
+def publish_to(store: Store, manifest: Manifest, context: Context) -> Receipt:
+    """Make `manifest` the version in force at one target."""
+    data = canonical_json(manifest)
+    digest = sha256_bytes(data)
+    latest_key = f"assets/{manifest.asset}/latest.json"
+    for _ in range(_RACES):
+        context.check()
+        before = store.stat(latest_key)
+        latest = None if before is None else Latest.model_validate_json(store.get_bytes(latest_key) or b"{}")
+        if latest is not None and latest.manifest_sha256 == digest:
+            return _receipt(store, latest)
+        version = _claim(store, manifest, data, latest, context)
+        swapped = Latest(
+            asset=manifest.asset,
+            version=version,
+            manifest=f"assets/{manifest.asset}/v{version}/manifest.json",
+            manifest_sha256=digest,
+            verdict=manifest.verdict,
+        )
+        body = canonical_json(swapped)
+        if before is None:
+            done = store.put_bytes(latest_key, body, if_absent=True)
+        else:
+            done = store.put_bytes(latest_key, body, if_match=before.etag)
+        if done:
+            return _receipt(store, swapped)
+        time.sleep(0.05)
+    raise DigitizeError(
+        ReasonCode.PUBLISH_CONFLICT,
+        f"other runs changed latest.json {_RACES} times in a row",
+        retryable=True,
+        asset=manifest.asset,
+        path=f"{store.uri}/{latest_key}",
+    )
+
+
+def _receipt(store: Store, latest: Latest) -> Receipt:
+    return Receipt(
+        target=store.uri,
+        published=True,
+        version=latest.version,
+        manifest=latest.manifest,
+        manifest_sha256=latest.manifest_sha256,
+    )
+
+
+def _claim(store: Store, manifest: Manifest, data: bytes, latest: Latest | None, context: Context) -> int:
+    """Write the files and the manifest under the first version number that is free, or already holds this manifest."""
+    version = 1 if latest is None else latest.version + 1
+    while True:
+        prefix = f"assets/{manifest.asset}/v{version}"
+        present = store.get_bytes(f"{prefix}/manifest.json")
+        if present is None:
+            _upload(store, prefix, manifest, context)
+            if store.put_bytes(f"{prefix}/manifest.json", data, if_absent=True):
+                return version
+            present = store.get_bytes(f"{prefix}/manifest.json")
+        if present == data:
+            return version
+        version += 1
+
+
+def _upload(store: Store, prefix: str, manifest: Manifest, context: Context) -> None:
+    """Send the files and read them back: no server is trusted to have checked them."""
+    from tasks.publish.manifest import ROLES
+
+    for file in manifest.files:
+        context.check()
+        key = f"{prefix}/{file.path}"
+        store.put_file(key, context.fetch(ROLES[file.path][0], file.path))
+        if _stored_digest(store, key, context) != file.sha256:
+            raise DigitizeError(
+                ReasonCode.CHECKSUM_MISMATCH,
+                f"expected sha256 {file.sha256}, found other bytes",
+                retryable=True,
+                asset=manifest.asset,
+                path=f"{store.uri}/{key}",
+            )
+
+
+def _stored_digest(store: Store, key: str, context: Context) -> str:
+    path = context.scratch / "readback"
+    store.get_file(key, path)
+    digest = sha256_file(path)
+    path.unlink()
+    return digest
