@@ -36,11 +36,11 @@ class Field(nn.Module):
     method: ClassVar[str] = ""
     version: ClassVar[str] = "1"
     kind: Literal["density", "sdf"]
-    """`density`: value >= 0 in 1 / field unit, larger inside. `sdf`: signed distance in field units, negative inside."""
+    """`density`: value >= 0 in 1 / field unit. `sdf`: signed distance in field units, negative inside."""
     level: float
     """The value at which the surface lies; inside is `value > level` for densities, `value < level` for distances."""
     occupancy: Tensor | None = None
-    """[G, G, G] bool or uint8, index (z, y, x): cells of the cube outside of which nothing is rendered; None for all."""
+    """[G, G, G] bool or uint8, index (z, y, x): cells of the cube that may hold something; None for all."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -1,0 +1,1 @@
+"""Training: from posed photos to a field."""
