@@ -1,0 +1,239 @@
+"""Publishing: versions, order, races, kills, idempotence; on a folder and over HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infra.storage import open_store
+from models.camera import Camera, PosedImage, PoseSet, matrix4
+from models.digest import canonical_json, sha256_bytes
+from models.errors import DigitizeError, ReasonCode
+from models.manifest import Latest, Manifest
+from models.quality import Verdict
+from models.results import Done, Reason, Stage, StageRequest, StageResult
+from models.store import Store
+from tasks.commit import run_stage
+from tasks.context import Context
+from tasks.publish import task
+from tests.support import make_context
+
+CAMERA = Camera(width=4, height=3, fx=2, fy=2, cx=2, cy=1.5)
+POSES = PoseSet(
+    images=(PosedImage(name="a.jpg", camera=CAMERA, c2w=matrix4(np.eye(4))),), world_from_field=matrix4(np.eye(4))
+)
+
+
+def commit_inputs(folder: Path, store: Store, glb: bytes, verdict: Verdict = Verdict.ACCEPT) -> dict[str, Done]:
+    """Committed stages with just the files that publishing reads."""
+    contents: dict[Stage, dict[str, bytes]] = {
+        Stage.INGEST: {"photos.json": b"{}"},
+        Stage.POSE: {"poses.json": canonical_json(POSES)},
+        Stage.TRAIN: {"field/field.json": b"{}"},
+        Stage.SURFACE: {"asset.glb": glb, "asset.ply": b"ply", "mesh.ply": b"not published"},
+        Stage.QUALITY: {"report.html": b"<html>", "quality.json": b"{}", "preview.jpg": b"jpg"},
+    }
+    dones = {}
+    for stage, files in contents.items():
+
+        def door(request: StageRequest, context: Context, files: dict[str, bytes] = files) -> StageResult:
+            for name, data in files.items():
+                (context.output / name).parent.mkdir(exist_ok=True)
+                (context.output / name).write_bytes(data)
+            rejected = (Reason.of(ReasonCode.LOW_FIDELITY, "planted"),) if verdict is not Verdict.ACCEPT else ()
+            own = request.stage is Stage.QUALITY
+            return StageResult(
+                facts={"metrics": {"psnr_mesh": 21.5}} if own else {},
+                verdict=verdict if own else Verdict.ACCEPT,
+                reasons=rejected if own else (),
+            )
+
+        request = StageRequest(asset="pot", stage=stage, method="m", version="1", options={"glb": sha256_bytes(glb)})
+        request = request.model_copy(update={"options": {**request.options, "verdict": verdict.value}})
+        dones[str(stage)] = run_stage(
+            door, request, make_context(request, folder / sha256_bytes(glb)[:8] / stage, store)
+        )
+    return dones
+
+
+def publish_context(folder: Path, store: Store, dones: dict[str, Done], to: str, **target: Any) -> Context:
+    request = StageRequest(
+        asset="pot",
+        stage=Stage.PUBLISH,
+        method="versioned",
+        version="1",
+        options={"targets": [{"to": to, **target}]},
+        inputs={name: done.ref for name, done in dones.items()},
+    )
+    return make_context(request, folder, store)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "published")
+    return str(request.getfixturevalue("s3_bucket")) + "/museum"
+
+
+def snapshot(uri: str) -> dict[str, bytes | None]:
+    store = open_store(uri)
+    return {stat.key: store.get_bytes(stat.key) for stat in store.list("")}
+
+
+def test_publish_then_again_changes_nothing(tmp_path: Path, target: str) -> None:
+    store = open_store(str(tmp_path / "store"))
+    dones = commit_inputs(tmp_path, store, b"glb one")
+    result = task.run(*_args(publish_context(tmp_path / "p1", store, dones, target)))
+    assert result.facts["receipts"][0]["version"] == 1
+    before = snapshot(target)
+    assert task.run(*_args(publish_context(tmp_path / "p2", store, dones, target))).facts == result.facts
+    assert snapshot(target) == before
+    latest = Latest.model_validate_json(before["assets/pot/latest.json"] or b"")
+    manifest_bytes = before[latest.manifest] or b""
+    assert sha256_bytes(manifest_bytes) == latest.manifest_sha256
+    manifest = Manifest.model_validate_json(manifest_bytes)
+    assert {file.path for file in manifest.files} == {
+        "asset.glb",
+        "asset.ply",
+        "report.html",
+        "quality.json",
+        "preview.jpg",
+        "poses.json",
+    }
+    for file in manifest.files:
+        data = before[f"assets/pot/v1/{file.path}"] or b""
+        assert (sha256_bytes(data), len(data)) == (file.sha256, file.bytes)
+    assert manifest.metrics == {"psnr_mesh": 21.5}
+    assert [p.stage for p in manifest.provenance] == ["ingest", "pose", "train", "surface", "quality"]
+
+
+def test_new_work_is_a_new_version(tmp_path: Path, target: str) -> None:
+    store = open_store(str(tmp_path / "store"))
+    for number, glb in enumerate((b"one", b"two", b"three"), start=1):
+        context = publish_context(tmp_path / glb.decode(), store, commit_inputs(tmp_path, store, glb), target)
+        assert task.run(*_args(context)).facts["receipts"][0]["version"] == number
+    after = snapshot(target)
+    assert after["assets/pot/v1/asset.glb"] == b"one"
+    assert json.loads(after["assets/pot/latest.json"] or b"")["version"] == 3
+
+
+def test_killed_anywhere_then_run_again(tmp_path: Path, target: str) -> None:
+    """Fail at every single write in turn: afterwards a plain run ends in the same state as an undisturbed one."""
+    store = open_store(str(tmp_path / "store"))
+    dones = commit_inputs(tmp_path, store, b"glb")
+
+    class KilledError(Exception):
+        pass
+
+    writes = 0
+    for stop in range(20):
+        to = f"{target}/{stop}"
+        context = publish_context(tmp_path / f"k{stop}", store, dones, to)
+        real = open_store(to)
+        left = stop
+
+        def count() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KilledError
+
+        class Dying:
+            uri = real.uri
+
+            def __getattr__(self, name: str) -> Any:
+                attribute = getattr(real, name)  # noqa: B023 - used within this turn of the loop only
+
+                def call(*args: Any, **kwargs: Any) -> Any:
+                    if name.startswith("put"):
+                        count()
+                    return attribute(*args, **kwargs)
+
+                return call
+
+        context.open_store = lambda _: Dying()  # type: ignore[assignment,return-value]
+        try:
+            task.run(*_args(context))
+            writes = stop
+            break
+        except KilledError:
+            assert "assets/pot/latest.json" not in snapshot(to)
+        task.run(*_args(publish_context(tmp_path / f"r{stop}", store, dones, to)))
+        assert json.loads(snapshot(to)["assets/pot/latest.json"] or b"")["version"] == 1
+    assert writes == 9  # claim, six files, manifest, latest
+
+
+def test_racing_publishers_leave_one_consistent_state(tmp_path: Path, target: str) -> None:
+    store = open_store(str(tmp_path / "store"))
+    works = [commit_inputs(tmp_path, store, glb) for glb in (b"red", b"green", b"blue")]
+    errors: list[BaseException] = []
+
+    def publish(i: int) -> None:
+        try:
+            task.run(*_args(publish_context(tmp_path / f"t{i}", store, works[i], target)))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=publish, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    after = snapshot(target)
+    manifests = [key for key in after if key.endswith("manifest.json")]
+    assert len(manifests) >= 3
+    for key in manifests:
+        manifest = Manifest.model_validate_json(after[key] or b"")
+        for file in manifest.files:
+            assert sha256_bytes(after[key.replace("manifest.json", file.path)] or b"") == file.sha256
+
+
+def test_rejected_assets_are_not_published(tmp_path: Path, target: str) -> None:
+    store = open_store(str(tmp_path / "store"))
+    dones = commit_inputs(tmp_path, store, b"bad", Verdict.REJECT)
+    result = task.run(*_args(publish_context(tmp_path / "p", store, dones, target)))
+    assert result.facts["receipts"][0]["published"] is False
+    assert snapshot(target) == {}
+
+
+def test_minimum_verdict(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    dones = commit_inputs(tmp_path, store, b"so so", Verdict.REVIEW)
+    for minimum, published in (("review", True), ("accept", False)):
+        to = str(tmp_path / minimum)
+        result = task.run(
+            *_args(publish_context(tmp_path / ("p" + minimum), store, dones, to, minimum_verdict=minimum))
+        )
+        assert result.facts["receipts"][0]["published"] is published
+
+
+def test_corrupting_target_is_caught(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    dones = commit_inputs(tmp_path, store, b"glb")
+    context = publish_context(tmp_path / "p", store, dones, str(tmp_path / "t"))
+    real = open_store(str(tmp_path / "t"))
+
+    class Corrupting:
+        uri = real.uri
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def put_file(self, key: str, path: Path) -> None:
+            real.put_bytes(key, path.read_bytes() + b"!")
+
+    context.open_store = lambda _: Corrupting()  # type: ignore[assignment,return-value]
+    with pytest.raises(DigitizeError) as caught:
+        task.run(*_args(context))
+    assert caught.value.code == ReasonCode.CHECKSUM_MISMATCH
+    assert real.stat("assets/pot/latest.json") is None
+
+
+def _args(context: Context) -> tuple[StageRequest, Context]:
+    return context.request, context
