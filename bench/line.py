@@ -1,0 +1,121 @@
+"""The whole line on the sample capture: time, memory, fidelity and geometry, the visual hull beside it.
+
+    python bench/line.py            what `make demo` does, into a fresh folder
+    python bench/line.py --quick    a small capture and few steps: shows that the script works, under 60 s
+
+The last line is one JSON object. Wall time counts as a budget only on a machine whose load was below 0.5 before the
+start; the load is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK_STAGES = {
+    "pose": {"options": {"max_features": 1500}},
+    "train": {"options": {"steps": 60}},
+    "surface": {"options": {"resolution": 64, "faces": 2000, "texture_px": 512}},
+    "quality": {"options": {"samples": 20000, "max_views": 1}},
+}
+
+
+class MemoryWatch(threading.Thread):
+    """Peak of the proportional memory of a process and everything below it, sampled twice a second."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.root, self.peak_gb = psutil.Process(pid), 0.0
+
+    def run(self) -> None:
+        while self.root.is_running() and self.root.status() != psutil.STATUS_ZOMBIE:
+            total = 0
+            for process in [self.root, *self.root.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            self.peak_gb = max(self.peak_gb, total / 1e9)
+            time.sleep(0.5)
+
+
+def digitize(*arguments: str) -> tuple[dict[str, Any], float]:
+    """One `digitize ... --json` in a process of its own: its document and the peak memory of its tree in GB."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *arguments, "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    watch = MemoryWatch(process.pid)
+    watch.start()
+    output, _ = process.communicate()
+    if process.returncode not in (0, 3):
+        sys.exit(f"digitize {' '.join(arguments)} ended with {process.returncode}")
+    return json.loads(output), watch.peak_gb
+
+
+def shrink(batch: Path) -> None:
+    """Few steps and small outputs, for `--quick`."""
+    spec = yaml.safe_load(batch.read_text())
+    spec["stages"] = {**spec.get("stages", {}), **QUICK_STAGES}
+    batch.write_text(yaml.safe_dump(spec, sort_keys=False))
+
+
+def measure(folder: Path, quick: bool) -> dict[str, Any]:
+    """Run sample and line in `folder` and collect the figures."""
+    size = ["--views", "20", "--width", "320", "--height", "240"] if quick else []
+    cpu_before, start = _cpu(), time.monotonic()
+    _, sample_gb = digitize("sample", str(folder / "demo"), *size)
+    batch = folder / "demo" / "batch.yaml"
+    if quick:
+        shrink(batch)
+    outcome, run_gb = digitize("run", str(batch))
+    seconds, cpu_seconds = time.monotonic() - start, _cpu() - cpu_before
+    status, _ = digitize("status", str(batch))
+    asset = status["assets"][0]
+    stages = {name: stage["seconds"] for name, stage in asset["stages"].items() if stage["seconds"]}
+    metrics = asset["stages"]["quality"]["facts"]["metrics"]
+    keys = ("fscore_1pct", "fscore_hull", "psnr_field", "psnr_mesh")
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "peak_gb": round(max(sample_gb, run_gb), 2),
+        **{key: metrics.get(key) for key in keys},
+        **{f"share_{name}": round(took / seconds, 3) for name, took in stages.items()},
+        "verdict": outcome["assets"][0]["verdict"],
+        "metrics": metrics,
+    }
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--keep", type=Path, help="keep the capture, the store and the published asset here")
+    arguments = parser.parse_args()
+    load = os.getloadavg()[0]
+    print(f"load before: {load:.2f}, cores: {os.cpu_count()}")
+    with tempfile.TemporaryDirectory() as temporary:
+        figures = measure(arguments.keep or Path(temporary), arguments.quick)
+    for name, value in figures.items():
+        print(f"{name:16} {value}")
+    print(json.dumps({"bench": "line", "quick": arguments.quick, "load_before": round(load, 2), "figures": figures}))
+
+
+if __name__ == "__main__":
+    main()
