@@ -1,0 +1,1 @@
+"""Ways to take photos in, one file each."""
