@@ -54,7 +54,7 @@ def test_bary_rebuilds_the_hit_point() -> None:
 def test_sphere_hits_agree_with_the_quadratic() -> None:
     rng = np.random.default_rng(1)
     o = np.tile([0.0, 0.0, 3.0], (400, 1))
-    d = rng.uniform(-0.15, 0.15, (400, 3)) + [0, 0, -1]
+    d = rng.uniform(-0.15, 0.15, (400, 3)) + np.array([0.0, 0, -1])
     d /= np.linalg.norm(d, axis=1, keepdims=True)
     b = (o * d).sum(1)
     expected = -b - np.sqrt(b**2 - 8.0)
