@@ -137,8 +137,7 @@ class RayCaster:
 def _tensor(array: npt.NDArray[Any]) -> Any:
     import open3d
 
-    core: Any = open3d.core  # its stubs refuse numpy arrays
-    return core.Tensor(np.ascontiguousarray(array))
+    return open3d.core.Tensor.from_numpy(np.ascontiguousarray(array))
 
 
 def face_normals(mesh: Mesh) -> Float32Array:
