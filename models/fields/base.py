@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
+from models.fields.occupancy import OccupancyGrid
 
 FIELD_FILE = "field.json"
 WEIGHTS_FILE = "field.safetensors"
@@ -39,8 +40,8 @@ class Field(nn.Module):
     """`density`: value >= 0 in 1 / field unit. `sdf`: signed distance in field units, negative inside."""
     level: float
     """The value at which the surface lies; inside is `value > level` for densities, `value < level` for distances."""
-    occupancy: Tensor | None = None
-    """[G, G, G] bool or uint8, index (z, y, x): cells of the cube that may hold something; None for all."""
+    step: float = 2.0 * math.sqrt(3.0) / 512.0
+    """Length of a rendering step in field units."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -51,6 +52,16 @@ class Field(nn.Module):
     def aabb(self) -> Tensor:
         """[2, 3] lower and upper corner in field coordinates."""
         return torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+
+    @property
+    def grid(self) -> OccupancyGrid | None:
+        """The cells that may hold something; None for all."""
+        return None
+
+    @property
+    def occupancy(self) -> Tensor | None:
+        """[G, G, G] uint8, index (z, y, x): 1 in cells of the cube that may hold something; None for all."""
+        return None if self.grid is None else self.grid.occupied_cells
 
     def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and appearance feature.
@@ -86,9 +97,20 @@ class Field(nn.Module):
             (slope,) = torch.autograd.grad(value.sum(), points)
         return slope
 
-    def background(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
-        """[N, 3] sRGB of what lies outside the cube along rays [N, 3] (field coordinates); black where unknown."""
-        return torch.zeros_like(rays_d)
+    def surroundings(
+        self, rays_o: Tensor, rays_d: Tensor, t_in: Tensor, t_out: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What lies outside the cube along rays; by default nothing, on black.
+
+        Args:
+            rays_o, rays_d: [R, 3] in field coordinates.
+            t_in, t_out: [R] where the rays enter and leave the cube (`march.cube_interval`).
+
+        Returns:
+            front [R, 3], the sRGB light from in front of the cube; transmittance [R] of what is in front;
+            behind [R, 3], the sRGB light from behind it.
+        """
+        return torch.zeros_like(rays_d), torch.ones_like(t_in), torch.zeros_like(rays_d)
 
     def save(self, folder: Path) -> None:
         """Write `field.json` and `field.safetensors`. Equal fields give equal bytes."""
