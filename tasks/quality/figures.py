@@ -1,0 +1,207 @@
+"""All measured figures as metrics with one sentence each, and the judgement by gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from models.errors import ReasonCode
+from models.quality import POSE_METRICS, Gate, GateOutcome, Metric, Verdict, apply_gates, worst
+from models.results import Reason
+from tasks.quality.base import GeometryReport, MaskKind, MeshChecks, ViewRow
+
+MASK_TEXT: dict[MaskKind, str] = {
+    "true_silhouette": "the true silhouette (true mesh, true camera) dilated by 2 % of its size",
+    "given_mask": "the given mask inside the projected region of interest",
+    "region": "the projected region of interest (all pixels whose ray meets its cube)",
+    "region_above_support": (
+        "the projected convex hull of the sparse points above the support plane, dilated by 2 % of its size: "
+        "the support was cut off on request and would count as missing"
+    ),
+}
+_POSE_TEXT: dict[str, tuple[str, Literal["higher", "lower"], str]] = {
+    "registered_share": ("", "higher", "Share of the accepted photos whose camera was found."),
+    "registered_images": ("photos", "higher", "Photos whose camera was found."),
+    "reprojection_error_px": ("px", "lower", "Mean distance of a sparse point's projection to where it was seen."),
+    "track_length": ("photos", "higher", "Mean number of photos that see a sparse point."),
+    "parallax_deg": ("deg", "higher", "Median angle between the rays that fix a sparse point."),
+}
+
+
+def share_name(share: float) -> str:
+    """A distance as part of a metric's name.
+
+    >>> share_name(0.0025), share_name(0.01)
+    ('0_25pct', '1pct')
+    """
+    return f"{share * 100:g}pct".replace(".", "_")
+
+
+def view_metrics(rows: Sequence[ViewRow]) -> list[Metric]:
+    """Means over the held-out photos; nothing without any."""
+    if not rows:
+        return []
+    kinds = sorted({row.mask for row in rows})
+    where = f"mean over {len(rows)} held-out photos inside " + " or ".join(MASK_TEXT[kind] for kind in kinds)
+    missing = "a pixel that the mesh misses counts as mid-grey (0.5)"
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.mean(values))
+
+    metrics = [
+        Metric(
+            name="psnr_field",
+            value=mean([row.psnr_field for row in rows]),
+            unit="dB",
+            about=f"PSNR of the field, {where}.",
+        ),
+        Metric(
+            name="psnr_mesh",
+            value=mean([row.psnr_mesh for row in rows]),
+            unit="dB",
+            about=f"PSNR of the published textured mesh, unlit, {where}; {missing}.",
+        ),
+        Metric(name="ssim_field", value=mean([row.ssim_field for row in rows]), about=f"SSIM of the field, {where}."),
+        Metric(
+            name="ssim_mesh",
+            value=mean([row.ssim_mesh for row in rows]),
+            about=f"SSIM of the published textured mesh, {where}; {missing}.",
+        ),
+        Metric(
+            name="coverage_mesh",
+            value=mean([row.covered for row in rows]),
+            about="Share of the mask's pixels that the published mesh covers.",
+        ),
+        Metric(name="heldout_views", value=len(rows), unit="photos", about="Held-out photos measured."),
+    ]
+    full = [row.psnr_field_full for row in rows if row.psnr_field_full is not None]
+    if full:
+        metrics.append(
+            Metric(
+                name="psnr_field_full",
+                value=mean(full),
+                unit="dB",
+                about=f"PSNR of the field, mean over {len(full)} whole held-out photos, background included.",
+            )
+        )
+    return metrics
+
+
+def geometry_metrics(report: GeometryReport | None) -> list[Metric]:
+    """F-scores, Chamfer distance and camera errors; nothing without a known truth."""
+    if report is None:
+        return []
+    metrics = []
+    for prefix, what, score in (("", "published mesh", report.mesh), ("hull_", "visual hull", report.hull)):
+        if score is None:
+            continue
+        for row in score.at:
+            about = f"F-score of the {what} at {row.share * 100:g} % of the true diagonal."
+            metrics.append(Metric(name=f"fscore_{prefix}{share_name(row.share)}", value=row.fscore, about=about))
+        name = "chamfer_hull" if prefix else "chamfer"
+        if score.chamfer is not None:
+            about = f"Mean of both mean distances of the {what}, as a share of the true diagonal."
+            metrics.append(Metric(name=name, value=score.chamfer, better="lower", about=about))
+    if report.hull is not None:
+        about = "F-score at 1 % of the visual hull of all true silhouettes: the baseline, scored in the same run."
+        metrics.append(Metric(name="fscore_hull", value=report.hull.fscore(0.01), about=about))
+    one = next(row for row in report.mesh.at if abs(row.share - 0.01) < 1e-9)
+    metrics += [
+        Metric(name="precision_1pct", value=one.precision, about="Share of the mesh within 1 % of the true surface."),
+        Metric(name="recall_1pct", value=one.recall, about="Share of the seen true surface within 1 % of the mesh."),
+    ]
+    if report.mesh.normal_consistency is not None:
+        about = "Mean |cosine| between normals of the mesh and of the true surface, both ways."
+        metrics.append(Metric(name="normal_consistency", value=report.mesh.normal_consistency, about=about))
+    centre = report.alignment.centre_rms / report.mesh.diagonal
+    turn = report.alignment.rotation_mean_deg
+    return [
+        *metrics,
+        Metric(
+            name="camera_centre_error",
+            value=centre,
+            better="lower",
+            about="RMS distance of the aligned camera centres to the true ones, as a share of the true diagonal.",
+        ),
+        Metric(
+            name="camera_rotation_error_deg",
+            value=turn,
+            unit="deg",
+            better="lower",
+            about="Mean angle between the aligned and the true camera orientations.",
+        ),
+    ]
+
+
+def mesh_metrics(checks: MeshChecks) -> list[Metric]:
+    """Defects of the published mesh."""
+
+    def lower(name: str, value: float, about: str) -> Metric:
+        return Metric(name=name, value=value, better="lower", about=about)
+
+    return [
+        lower("components", checks.components, "Connected pieces of the published mesh."),
+        lower("boundary_edges", checks.boundary_edges, "Edges with one face: the rims of holes."),
+        lower("non_manifold_share", checks.non_manifold_share, "Share of edges with more than two faces."),
+        lower("degenerate_share", checks.degenerate_share, "Share of faces without area."),
+        lower("outside_share", checks.outside_share, "Share of vertices outside the region of interest."),
+        Metric(name="watertight", value=float(checks.watertight), about="1 when every edge has exactly two faces."),
+    ]
+
+
+def pose_metrics(facts: Mapping[str, Any]) -> list[Metric]:
+    """The pose stage's own figures, from its facts."""
+    nested = facts.get("metrics")
+    found = {**facts, **nested} if isinstance(nested, Mapping) else dict(facts)
+    metrics = []
+    for name in sorted(POSE_METRICS):
+        value = found.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
+            unit, better, about = _POSE_TEXT[name]
+            metrics.append(Metric(name=name, value=float(value), unit=unit, better=better, about=about))
+    return metrics
+
+
+def judge(
+    gates: Sequence[Gate], metrics: Sequence[Metric], checks: MeshChecks
+) -> tuple[Verdict, tuple[Reason, ...], tuple[GateOutcome, ...]]:
+    """The verdict with a reason for each metric that missed a gate: the gravest one it missed.
+
+    A mesh that is not finite or has no faces is rejected, whatever the gates say. Without any held-out photo the
+    likeness is unknown: that is for a person to review.
+    """
+    by_name = {metric.name: metric for metric in metrics}
+    verdict, outcomes = apply_gates(gates, {name: metric.value for name, metric in by_name.items()})
+    failed: dict[str, GateOutcome] = {}
+    for outcome in outcomes:
+        before = failed.get(outcome.gate.metric)
+        if not outcome.passed and (before is None or before.gate.otherwise.severity < outcome.gate.otherwise.severity):
+            failed[outcome.gate.metric] = outcome
+    reasons = [_reason(outcome, by_name[name]) for name, outcome in failed.items()]
+    verdicts = [verdict]
+    if not checks.finite:
+        verdicts.append(Verdict.REJECT)
+        reasons.append(Reason.of(ReasonCode.NOT_FINITE, "expected finite vertex positions in the published mesh"))
+    if checks.faces == 0:
+        verdicts.append(Verdict.REJECT)
+        reasons.append(Reason.of(ReasonCode.EMPTY_SURFACE, "expected faces in the published mesh, found none"))
+    if "psnr_mesh" not in by_name:
+        verdicts.append(Verdict.REVIEW)
+        reasons.append(
+            Reason.of(
+                ReasonCode.LOW_FIDELITY,
+                "expected held-out photos that show the object, found none: the likeness was not measured",
+                hint="Take more photos: with 8 or more, some are kept back to measure on.",
+            )
+        )
+    return worst(verdicts), tuple(reasons), outcomes
+
+
+def _reason(outcome: GateOutcome, metric: Metric) -> Reason:
+    unit = f" {metric.unit}" if metric.unit else ""
+    gate = outcome.gate
+    return Reason.of(
+        gate.reason, f"{gate.otherwise}: expected {metric.name} {gate.bound}{unit}, found {metric.value:.4g}{unit}"
+    )

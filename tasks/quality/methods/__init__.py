@@ -1,0 +1,1 @@
+"""Ways of judging an asset."""

@@ -1,0 +1,73 @@
+"""The standard judgement: likeness on held-out photos, geometry against the truth, mesh checks, gates, report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from models.quality import DEFAULT_GATES, Gate
+from models.record import Record
+from models.resources import Estimate, Resources
+from models.results import StageResult
+
+if TYPE_CHECKING:
+    from tasks.context import Context
+
+VERSION = "1"
+
+
+class Options(Record):
+    """What is measured, how closely, and what must hold."""
+
+    gates: tuple[Gate, ...] = DEFAULT_GATES
+    """Bounds on metrics and what follows when one is missed; loosen them for difficult materials."""
+    max_views: int = Field(default=8, ge=1)
+    """Held-out photos that are measured, evenly spread; more make the means steadier and take longer."""
+    max_edge_px: int = Field(default=800, ge=64)
+    """Longer side of the comparison; raise it when detail at full size matters, lower it to save time."""
+    samples: int = Field(default=200_000, ge=1_000)
+    """Samples a side of the geometry score; lower it only to try things out."""
+    hull_resolution: int = Field(default=256, ge=0, le=1024)
+    """Cells along the visual hull that is scored beside the mesh; 0 leaves the hull out."""
+    hull_edge_px: int = Field(default=1000, ge=64)
+    """Longer side of the silhouettes that carve the hull."""
+    report_views: int = Field(default=4, ge=0)
+    """Held-out photos shown in the report."""
+    report_edge_px: int = Field(default=440, ge=64)
+    """Longer side of the pictures in the report; its file grows with the square."""
+    preview_px: int = Field(default=800, ge=64)
+    """Side of `preview.jpg`."""
+    viewer_faces: int = Field(default=80_000, ge=100)
+    """Faces of the report's 3D view; a larger mesh is thinned out for it (never the published one)."""
+    viewer_texture_px: int = Field(default=2048, ge=64)
+    """Longer side of the texture in the report's 3D view."""
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "preview": {"max_views": 4, "max_edge_px": 400, "hull_edge_px": 640, "report_views": 3},
+    "standard": {},
+    "high": {"max_views": 16, "max_edge_px": 1200, "hull_resolution": 512, "hull_edge_px": 1600, "report_views": 6},
+}
+
+
+def resources(options: Options) -> Resources:
+    """Needs of the stage: the hull's grid and the largest picture's rays set the memory."""
+    grid_gb = 3 * 4 * (options.hull_resolution + 2) ** 3 / 2**30
+    return Resources(cpus=2, gpu_memory_gb=4, memory_gb=3 + grid_gb, scratch_gb=2, timeout_s=3600)
+
+
+def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
+    """Time on two cores, most of it the field's pictures on the CPU."""
+    pixels = min(megapixels, options.max_edge_px**2 * 0.75 / 1e6) * 1e6
+    views = min(options.max_views, max(1, photos // 8))
+    return Estimate(seconds=15 + views * pixels * 6e-5, memory_gb=resources(options).memory_gb)
+
+
+def judge_asset(options: Options, context: Context) -> StageResult:
+    """Measure, judge and report; writes quality.json, report.html and preview.jpg."""
+    from tasks.quality.evaluate import evaluate
+
+    report = evaluate(options, context)
+    facts: dict[str, Any] = {"metrics": report.values}
+    return StageResult(verdict=report.verdict, reasons=report.reasons, facts=facts)

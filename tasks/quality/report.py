@@ -1,0 +1,256 @@
+"""The report: one HTML file that holds everything it shows, and the preview picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from models.camera import FloatArray, PoseSet, gltf_from_world, transform_points
+from models.quality import Metric, Verdict
+from tasks.context import Context
+from tasks.ingest.base import PhotoIndex
+from tasks.mesh.mesh import Mesh
+from tasks.mesh.raycast import RayCaster
+from tasks.quality.base import QualityReport
+from tasks.quality.charts import camera_plot, line_chart
+from tasks.quality.figures import MASK_TEXT
+from tasks.quality.geometry import is_support, seen_by
+from tasks.quality.methods.standard import Options
+from tasks.quality.pictures import data_uri, distance_picture, error_map, orbit, studio, to_jpeg
+from tasks.quality.truth import Measured
+from tasks.quality.viewer import pack_mesh
+from tasks.quality.views import View, spread
+
+STILLS = 6
+STILL_PX = 300
+HEAT_PX = 340
+HEAT_VIEWS = 3
+HEAT_FULL_SCALE = 0.01
+"""Distance that is yellow in the geometry's pictures, as a share of the true diagonal."""
+ERROR_FULL_SCALE = 0.3
+"""Mean colour difference that is yellow in error maps."""
+ELEVATION_DEG = 20.0
+_PREVIEW_TURN_DEG = 25.0
+
+VERDICT_TEXT = {
+    Verdict.ACCEPT: ("Accepted", "Every gate holds."),
+    Verdict.REVIEW: ("For review", "Usable, but a person should look at the points below."),
+    Verdict.REJECT: ("Rejected", "Not fit for publication, for the reasons below."),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the report shows."""
+
+    report: QualityReport
+    poses: PoseSet
+    photos: PhotoIndex
+    mesh: Mesh
+    """The published mesh in the capture's frame."""
+    views: list[View]
+    measured: Measured | None
+    points: dict[str, npt.NDArray[Any]] | None
+    """Sparse points: xyz [P, 3] and rgb [P, 3]; None when there are none."""
+    training: dict[str, Any]
+    surface: dict[str, Any]
+    settings: list[dict[str, Any]]
+
+
+def write_report(evidence: Evidence, options: Options, context: Context) -> None:
+    """Write `preview.jpg` and `report.html` to the stage's output."""
+    caster = RayCaster(evidence.mesh, context.threads)
+    front = _front(evidence)
+    drawable = np.unique(evidence.mesh.faces)
+    vertices = evidence.mesh.vertices[drawable]
+    camera, c2w = orbit(vertices, evidence.poses.up, front, _PREVIEW_TURN_DEG, ELEVATION_DEG, options.preview_px)
+    preview = to_jpeg(studio(evidence.mesh, caster, evidence.poses.up, camera, c2w), quality=90)
+    (context.output / "preview.jpg").write_bytes(preview)
+    context.check()
+    stills = []
+    for k in range(STILLS):
+        context.check()
+        azimuth = _PREVIEW_TURN_DEG + k * 360.0 / STILLS
+        camera, c2w = orbit(vertices, evidence.poses.up, front, azimuth, ELEVATION_DEG, STILL_PX)
+        picture = studio(evidence.mesh, caster, evidence.poses.up, camera, c2w, supersample=1)
+        stills.append((data_uri(to_jpeg(picture, quality=80)), round(azimuth - _PREVIEW_TURN_DEG)))
+    viewer = pack_mesh(
+        evidence.mesh, evidence.poses.up, options.viewer_faces, options.viewer_texture_px, context.threads
+    )
+    ahead = transform_points(gltf_from_world(evidence.poses.up), front[None])[0]
+    viewer["yaw"] = float(np.arctan2(ahead[0], ahead[2]) + np.radians(_PREVIEW_TURN_DEG))
+    page = render(evidence, options, stills, viewer, _heat(evidence, caster, front, context))
+    (context.output / "report.html").write_text(page, encoding="utf-8")
+
+
+def render(
+    evidence: Evidence,
+    options: Options,
+    stills: list[tuple[str, int]],
+    viewer: dict[str, Any],
+    heat: list[tuple[str, str]],
+) -> str:
+    """The page as text.
+
+    Args:
+        stills: (data URI, azimuth in degrees) of the turntable.
+        viewer: from `pack_mesh`, with `yaw`.
+        heat: (data URI, what it shows) of the geometry's error pictures.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    report, folder = evidence.report, resources.files("tasks.quality")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["figure"] = figure
+    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
+    xyz = evidence.points["xyz"] if evidence.points else None
+    return template.render(
+        report=report,
+        metrics={metric.name: metric for metric in report.metrics},
+        verdict=VERDICT_TEXT[report.verdict],
+        key_figures=key_figures(evidence),
+        css=Markup((folder / "report.css").read_text(encoding="utf-8")),
+        script=Markup((folder / "viewer.js").read_text(encoding="utf-8")),
+        viewer=viewer,
+        stills=stills,
+        comparisons=_comparisons(evidence.views, options),
+        mask_text=MASK_TEXT,
+        heat=heat,
+        heat_full_scale=HEAT_FULL_SCALE,
+        error_full_scale=ERROR_FULL_SCALE,
+        plots=[camera_plot(evidence.poses, xyz, side) for side in (False, True)],
+        poses=evidence.poses,
+        photos=evidence.photos,
+        registered={image.name: image.split for image in evidence.poses.images},
+        curve=_curve(evidence.training),
+        surface=_flat(evidence.surface),
+        settings=[{**row, "options": _flat(row["options"])} for row in evidence.settings],
+    )
+
+
+def figure(metric: Metric) -> str:
+    """A metric's value for people.
+
+    >>> figure(Metric(name="registered_share", value=0.987)), figure(Metric(name="psnr_mesh", value=23.456, unit="dB"))
+    ('98.7 %', '23.46 dB')
+    """
+    value, unit = metric.value, metric.unit
+    if metric.name == "watertight":
+        return "yes" if value else "no"
+    if metric.name.startswith("chamfer") or metric.name == "camera_centre_error":
+        return f"{value * 100:.3f} % of the diagonal"
+    if metric.name.endswith("_share") or metric.name.startswith("coverage"):
+        return f"{value * 100:.1f} %" if value == 0 or value > 5e-4 else f"{value * 100:.2g} %"
+    if float(value).is_integer() and unit in ("photos", ""):
+        return f"{value:,.0f}{' ' + unit if unit else ''}"
+    return f"{value:.{2 if unit else 3}f}{' ' + unit if unit else ''}"
+
+
+def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:
+    """(label, figure, remark) of what a curator asks first."""
+    report = evidence.report
+    metrics = {metric.name: metric for metric in report.metrics}
+    rows = []
+    for name, label, remark in (
+        ("psnr_mesh", "Likeness of the mesh", "PSNR on held-out photos"),
+        ("psnr_field", "Likeness of the field", "PSNR on held-out photos"),
+        ("ssim_mesh", "Structure of the mesh", "SSIM on held-out photos"),
+        ("fscore_1pct", "Shape", "F-score at 1 % of the size"),
+        ("registered_share", "Photos placed", "cameras found"),
+    ):
+        if name in metrics:
+            rows.append((label, figure(metrics[name]), remark))
+    x, y, z = report.mesh.extent
+    if evidence.poses.units == "metre":
+        rows.append(("Size", f"{x * 100:.1f} × {y * 100:.1f} × {z * 100:.1f} cm", "width × height × depth"))
+    else:
+        rows.append(("Size", f"{x:.3g} × {y:.3g} × {z:.3g}", "no scale: arbitrary units"))
+    rows.append(("Mesh", f"{report.mesh.faces:,}", "triangles"))
+    return rows
+
+
+def _front(evidence: Evidence) -> FloatArray:
+    """[3] direction from the object towards the first camera: where the photographer began."""
+    middle = (evidence.mesh.vertices.min(0) + evidence.mesh.vertices.max(0)) / 2
+    direction = evidence.poses.images[0].centre - middle
+    length = float(np.linalg.norm(direction))
+    return direction / length if length > 0 else np.array([1.0, 0.0, 0.0])
+
+
+def _comparisons(views: list[View], options: Options) -> list[dict[str, Any]]:
+    """Photo, field, mesh and error map of a few held-out photos."""
+    rows = []
+    for view in spread([view for view in views if view.row is not None], options.report_views):
+        edge = options.report_edge_px
+        pictures = [
+            ("Photo", view.photo),
+            ("Field", view.field),
+            ("Published mesh", view.mesh),
+            ("Error of the mesh", error_map(view.mesh, view.photo, view.mask, ERROR_FULL_SCALE)),
+        ]
+        rows.append({"row": view.row, "pictures": [(n, data_uri(to_jpeg(p, edge, quality=82))) for n, p in pictures]})
+    return rows
+
+
+def _heat(evidence: Evidence, caster: RayCaster, front: FloatArray, context: Context) -> list[tuple[str, str]]:
+    """Pictures of the mesh coloured by distance to the truth, and of the truth by distance to the mesh."""
+    measured = evidence.measured
+    if measured is None:
+        return []
+    matrix = np.array(measured.alignment.truth_from_capture)
+    surface = measured.surface
+    moved = RayCaster(Mesh(transform_points(matrix, evidence.mesh.vertices), evidence.mesh.faces), context.threads)
+    up_vector = matrix[:3, :3] @ np.array(evidence.poses.up)
+    up_vector /= np.linalg.norm(up_vector)
+    up = (float(up_vector[0]), float(up_vector[1]), float(up_vector[2]))
+    cameras = measured.true_cameras
+    full_scale = HEAT_FULL_SCALE * surface.diagonal
+    tolerance = 1e-3 * surface.diagonal
+
+    def seen(points: FloatArray) -> npt.NDArray[np.bool_]:
+        return seen_by(surface.caster, points, cameras, tolerance, check=context.check)
+
+    def not_support(points: FloatArray) -> npt.NDArray[np.bool_]:
+        return ~is_support(points, surface.support, surface.diagonal)
+
+    pictures = []
+    for shown, other, judged, what in (
+        (moved, surface.caster, not_support, "Mesh, by its distance to the true surface"),
+        (surface.caster, moved, seen, "True surface, by its distance to the mesh"),
+    ):
+        for k in range(HEAT_VIEWS):
+            context.check()
+            azimuth = _PREVIEW_TURN_DEG + k * 360.0 / HEAT_VIEWS
+            camera, c2w = orbit(surface.mesh.vertices, up, matrix[:3, :3] @ front, azimuth, ELEVATION_DEG, HEAT_PX)
+            picture = distance_picture(shown, other, camera, c2w, full_scale, judged)
+            pictures.append((data_uri(to_jpeg(picture)), f"{what}, seen from {k * 360 // HEAT_VIEWS}°"))
+    return pictures
+
+
+def _curve(training: dict[str, Any]) -> Markup | None:
+    """The training's PSNR over its steps, from the history in `train.json`."""
+    rows = [row for row in training.get("history", ()) if "step" in row and row.get("psnr") is not None]
+    return line_chart(
+        [float(row["step"]) for row in rows], [float(row["psnr"]) for row in rows], "step", "PSNR in training, dB"
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested facts or options as (dotted name, text); long lists by their length."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and len(value) > 6:
+            rows.append((f"{prefix}{name}", f"{len(value)} entries"))
+        elif isinstance(value, float):
+            rows.append((f"{prefix}{name}", f"{value:.6g}"))
+        else:
+            rows.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)))
+    return rows

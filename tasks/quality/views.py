@@ -1,0 +1,146 @@
+"""Held-out photos against the field's picture and the published mesh's picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from models.camera import Camera, PosedImage
+from tasks.mesh.mesh import Mesh
+from tasks.mesh.raycast import RayCaster, render_textured
+from tasks.quality.base import MaskKind, ViewRow
+from tasks.quality.metrics.psnr import psnr
+from tasks.quality.metrics.ssim import ssim
+
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+Item = TypeVar("Item")
+
+MISSED = (0.5, 0.5, 0.5)
+"""sRGB that stands for the mesh where it is missing: mid-grey, so that a hole costs as much as a wrong colour."""
+HIGHEST_DB = 99.0
+"""PSNR of pictures without any difference: records hold finite numbers."""
+SUPERSAMPLE = 2
+
+
+@dataclass(frozen=True)
+class View:
+    """One held-out photo at the size of the comparison, and what is compared with it."""
+
+    name: str
+    photo: Float32Array
+    """[H, W, 3] sRGB in [0, 1]"""
+    field: Float32Array
+    """[H, W, 3]"""
+    mesh: Float32Array
+    """[H, W, 3], mid-grey where the mesh is missing"""
+    covered: BoolArray
+    """[H, W] whether the pixel's centre sees the mesh"""
+    mask: BoolArray
+    """[H, W] where the figures are taken"""
+    kind: MaskKind
+    full: bool
+    """Whether the photo has no mask of its own: the field then has to explain the whole of it."""
+
+    @property
+    def row(self) -> ViewRow | None:
+        """The figures; None where the mask is empty."""
+        if not self.mask.any():
+            return None
+        return ViewRow(
+            name=self.name,
+            mask=self.kind,
+            mask_share=float(self.mask.mean()),
+            covered=float(self.covered[self.mask].mean()),
+            psnr_field=_finite(psnr(self.field, self.photo, self.mask)),
+            psnr_field_full=_finite(psnr(self.field, self.photo)) if self.full else None,
+            psnr_mesh=_finite(psnr(self.mesh, self.photo, self.mask)),
+            ssim_field=ssim(self.field, self.photo, self.mask),
+            ssim_mesh=ssim(self.mesh, self.photo, self.mask),
+        )
+
+
+def _finite(decibels: float) -> float:
+    return min(decibels, HIGHEST_DB) if not math.isnan(decibels) else 0.0
+
+
+def spread(items: Sequence[Item], most: int) -> tuple[Item, ...]:
+    """At most `most` of the items, evenly spread over their order.
+
+    >>> spread("abcdefgh", 3)
+    ('a', 'e', 'h')
+    """
+    if len(items) <= most:
+        return tuple(items)
+    return tuple(items[int(k)] for k in np.round(np.linspace(0, len(items) - 1, most)))
+
+
+def comparison_camera(camera: Camera, max_edge_px: int) -> Camera:
+    """The camera of the picture shrunk to `max_edge_px` along its longer side; never enlarged."""
+    shrink = min(1.0, max_edge_px / max(camera.width, camera.height))
+    return camera.resized(max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink)))
+
+
+def load_photo(path: Path, camera: Camera) -> Float32Array:
+    """[H, W, 3] sRGB in [0, 1] at the camera's size, area-averaged."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+        if picture.size != (camera.width, camera.height):
+            picture = picture.resize((camera.width, camera.height), Image.Resampling.BOX)
+        return np.asarray(picture, dtype=np.float32) / 255.0
+
+
+def load_mask(path: Path, camera: Camera) -> BoolArray:
+    """[H, W] whether a pixel may be used, at the camera's size: at least half of it."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        picture = image.convert("L")
+        if picture.size != (camera.width, camera.height):
+            picture = picture.resize((camera.width, camera.height), Image.Resampling.BOX)
+        return np.asarray(picture) >= 128
+
+
+def render_mesh(surface: tuple[Mesh, RayCaster], camera: Camera, c2w: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:
+    """The mesh as a held-out photo should show it: rgb [H, W, 3], mid-grey where it is missing, and its mask [H, W]."""
+    picture = render_textured(surface, camera, c2w, background=MISSED, supersample=SUPERSAMPLE)
+    return picture.rgb, picture.mask
+
+
+def compare(
+    image: PosedImage,
+    photo: Path,
+    max_edge_px: int,
+    render_field: Callable[[Camera, npt.ArrayLike], Float32Array],
+    surface: tuple[Mesh, RayCaster],
+    mask_of: Callable[[PosedImage, Camera], tuple[BoolArray, MaskKind]],
+) -> View:
+    """Render and mask one held-out photo.
+
+    Args:
+        photo: the undistorted picture.
+        render_field: (camera, c2w) -> rgb [H, W, 3].
+        surface: the published mesh in the capture's frame.
+        mask_of: (image, camera of the comparison) -> mask [H, W] and where it comes from.
+    """
+    camera = comparison_camera(image.camera, max_edge_px)
+    mask, kind = mask_of(image, camera)
+    mesh, covered = render_mesh(surface, camera, image.c2w)
+    return View(
+        name=image.name,
+        photo=load_photo(photo, camera),
+        field=np.clip(render_field(camera, image.c2w), 0.0, 1.0),
+        mesh=mesh,
+        covered=covered,
+        mask=mask,
+        kind=kind,
+        full=image.mask is None,
+    )
