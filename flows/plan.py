@@ -111,7 +111,7 @@ def plan_batch(spec_file: SpecFile, only: Iterable[str] = ()) -> BatchPlan:
     for index, asset in enumerate(spec.assets):
         if wanted and asset.id not in wanted:
             continue
-        stages = {stage: _plan_stage(spec_file, index, asset, stage) for stage in STAGES}
+        stages = {stage: plan_stage(spec_file, index, asset, stage) for stage in STAGES}
         try:
             sources = find_sources(spec_file, index, asset)
         except DigitizeError as error:
@@ -123,7 +123,8 @@ def plan_batch(spec_file: SpecFile, only: Iterable[str] = ()) -> BatchPlan:
     return BatchPlan(spec.name, spec_file.resolve(spec.store), tuple(plans), unusable)
 
 
-def _plan_stage(spec_file: SpecFile, index: int, asset: AssetSpec, stage: Stage) -> StagePlan:
+def plan_stage(spec_file: SpecFile, index: int, asset: AssetSpec, stage: Stage) -> StagePlan:
+    """Resolve one stage of the asset at `index`. Raises DigitizeError with file and line; see `plan_batch`."""
     spec = spec_file.spec
     common, own = spec.stages.get(stage, StageChoice()), asset.stages.get(stage, StageChoice())
     default = "known" if stage is Stage.POSE and asset.poses else registry.DEFAULT_METHODS[stage]
@@ -137,14 +138,24 @@ def _plan_stage(spec_file: SpecFile, index: int, asset: AssetSpec, stage: Stage)
         overrides = {**_implied_options(spec_file, asset, stage), **given, **own.options}
         options = registry.effective_options(stage, name, asset.preset or spec.preset, overrides)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise spec_file.error((*place, "options", *first["loc"]), explain_error(first)) from error
+        raise _options_error(spec_file, (*place, "options"), error) from error
     except DigitizeError as error:
         raise spec_file.error((*place, "method"), error.message, error.code) from error
     resources: Resources = module.resources(options)
     if timeout_s := own.timeout_s or common.timeout_s:
         resources = resources.model_copy(update={"timeout_s": timeout_s})
     return StagePlan(stage, name, module.VERSION, options.model_dump(mode="json"), resources)
+
+
+def _options_error(spec_file: SpecFile, place: tuple[str | int, ...], error: ValidationError) -> DigitizeError:
+    """Every mistake in one stage's options; several are listed with their lines as `load_spec` does."""
+    found = error.errors(include_url=False)
+    lines = [spec_file.line((*place, *each["loc"])) for each in found]
+    texts = [explain_error({**each, "loc": (*place, *each["loc"])}) for each in found]
+    message = texts[0]
+    if len(found) > 1:
+        message = "\n".join(f"line {line}: {text}" for line, text in zip(lines, texts, strict=True))
+    return DigitizeError(ReasonCode.SPEC_INVALID, message, path=f"{spec_file.path}:{lines[0]}")
 
 
 def _implied_options(spec_file: SpecFile, asset: AssetSpec, stage: Stage) -> dict[str, Any]:

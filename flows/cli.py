@@ -1,0 +1,94 @@
+"""The command line `digitize`. Commands import what they need when they are called, so that it starts at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from flows.commands.accounts import explain, status
+from flows.commands.health import doctor
+from flows.commands.output import SCHEMA_VERSION
+from flows.commands.planning import plan
+from flows.commands.running import rerun, run
+from flows.commands.specs import init, sample, schema, validate
+from flows.exit_codes import ExitCode
+
+_EPILOG = (
+    "Exit codes: 0 done (accepted or to review), 1 defect, 2 wrong usage or specification, 3 some asset rejected, "
+    "4 some asset failed, 5 machine or store not ready, 130 stopped."
+)
+
+app = typer.Typer(
+    name="digitize",
+    help="Photo sets in, published and measured 3D assets out.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_START, _WORK, _LOOK = "Begin", "Work", "Look"
+for _command, _panel in (
+    (sample, _START),
+    (init, _START),
+    (validate, _START),
+    (schema, _START),
+    (plan, _WORK),
+    (run, _WORK),
+    (rerun, _WORK),
+    (status, _LOOK),
+    (explain, _LOOK),
+    (doctor, _LOOK),
+):
+    app.command(rich_help_panel=_panel)(_command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True),
+) -> None:
+    if version:
+        import importlib.metadata
+
+        try:
+            typer.echo(f"digitize {importlib.metadata.version('asset-digitizer')}")
+        except importlib.metadata.PackageNotFoundError:
+            typer.echo("digitize, not installed as a package")
+        raise typer.Exit
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. Wrong usage under `--json` is a JSON document too."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if "--json" not in arguments:
+        app(arguments, prog_name="digitize")
+    try:
+        code = app(arguments, prog_name="digitize", standalone_mode=False)
+    except typer.TyperException as error:
+        sys.stdout.write(json.dumps(_usage_document(arguments, error.format_message()), indent=2) + "\n")
+        sys.exit(ExitCode.USAGE)
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _usage_document(arguments: Sequence[str], message: str) -> dict[str, object]:
+    command = next((each for each in arguments if not each.startswith("-")), None)
+    error = {
+        "code": "spec_invalid",
+        "message": message,
+        "hint": f"digitize {command} --help" if command else "digitize --help",
+        "asset": None,
+        "path": None,
+        "retryable": False,
+    }
+    return {"schema_version": SCHEMA_VERSION, "command": command, "exit_code": int(ExitCode.USAGE), "error": error}
+
+
+if __name__ == "__main__":
+    main()

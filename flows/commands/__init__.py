@@ -1,0 +1,1 @@
+"""The commands of `digitize`, one file a group. Only these modules print."""

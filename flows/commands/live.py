@@ -1,0 +1,137 @@
+"""What a running batch shows: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from flows.commands.look import PHASE_STYLES, duration, plain, stages_text, table, verdict_text
+from flows.estimate import AssetForecast
+from flows.progress import Board
+from models.results import STAGES, Stage
+from models.status import AssetStatus, Phase, StageState, StageStatus
+
+_PLAIN_PROGRESS_S = 20.0
+_FINAL = frozenset({Phase.DONE, Phase.REJECTED, Phase.QUARANTINED, Phase.CANCELLED})
+_ENDED = frozenset({StageState.COMMITTED, StageState.CACHED, StageState.FAILED, StageState.SKIPPED})
+_Clock = dict[tuple[str, Stage], float]
+
+
+class Remaining:
+    """Time left, from the forecast, corrected by how long this run's stages really took."""
+
+    def __init__(self, forecasts: Sequence[AssetForecast], at_once: int) -> None:
+        self._expected = {
+            (each.id, stage): found.seconds[1] for each in forecasts for stage, found in each.stages.items()
+        }
+        self._at_once = at_once
+
+    def seconds(self, statuses: Sequence[AssetStatus]) -> float:
+        """Expected wall seconds until all assets are finished."""
+        left, spent, planned = 0.0, 0.0, 0.0
+        for status in statuses:
+            if status.phase in _FINAL:
+                continue
+            for stage in STAGES:
+                expected = self._expected.get((status.asset, stage), 0.0)
+                found = status.stages.get(stage, StageStatus())
+                if found.state is StageState.COMMITTED and found.seconds is not None and expected > 0:
+                    spent, planned = spent + found.seconds, planned + expected
+                if found.state not in _ENDED:
+                    left += expected * (1.0 - found.share)
+        return left / self._at_once * (spent / planned if planned > 0 else 1.0)
+
+
+class LiveBoard:
+    """The live table: what runs now, what ended badly, and how much is left."""
+
+    def __init__(self, board: Board, remaining: Remaining) -> None:
+        self._board = board
+        self._remaining = remaining
+        self._start = time.monotonic()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render for the present size of the terminal."""
+        statuses = self._board.all()
+        room = max(3, (options.height or console.height) - 6)
+        shown = [status for status in statuses if status.phase is Phase.RUNNING]
+        shown += [status for status in statuses if status.phase is Phase.PENDING]
+        grid = table("asset", "stages", "")
+        for status in shown[:room]:
+            grid.add_row(plain(status.asset, "bold"), stages_text(status), plain(_message(status), "dim"))
+        counts = [(phase, sum(status.phase is phase for status in statuses)) for phase in Phase]
+        line = Text("  ").join(Text(f"{count} {phase.value}", PHASE_STYLES[phase]) for phase, count in counts if count)
+        line.append(f"   {duration(time.monotonic() - self._start)}", "dim")
+        left = self._remaining.seconds(statuses)
+        if left > 0:
+            line.append(f", about {duration(left)} left", "dim")
+        yield Group(grid, line) if shown else line
+
+
+def _message(status: AssetStatus) -> str:
+    running = (found for found in status.stages.values() if found.state is StageState.RUNNING)
+    return next((found.message for found in running), "")
+
+
+class PlainLines:
+    """One line for each stage that starts or ends, and now and then one for progress."""
+
+    def __init__(self, console: Console, started: bool = True) -> None:
+        self._console = console
+        self._started = started
+        self._lock = threading.Lock()
+        self._seen: dict[str, AssetStatus] = {}
+        self._told: _Clock = {}
+
+    def __call__(self, status: AssetStatus) -> None:
+        """Tell what changed since the asset's last status."""
+        with self._lock:
+            before = self._seen.get(status.asset)
+            self._seen[status.asset] = status
+            for stage, found in status.stages.items():
+                old = StageStatus() if before is None else before.stages.get(stage, StageStatus())
+                self._stage(status.asset, stage, old, found)
+            if status.phase in _FINAL and (before is None or before.phase is not status.phase):
+                self._console.print(final_line(status), soft_wrap=True)
+
+    def _stage(self, asset: str, stage: Stage, old: StageStatus, new: StageStatus) -> None:
+        now = time.monotonic()
+        if old.state is not new.state and new.state in (StageState.RUNNING, *_ENDED):
+            if new.state in (StageState.SKIPPED, StageState.RUNNING) and not self._started:
+                return
+            seconds = f"  {duration(new.seconds)}" if new.seconds is not None and new.state in _ENDED else ""
+            self._tell(asset, stage, new.state.value + seconds)
+            self._told[asset, stage] = now
+        elif new.state is StageState.RUNNING and now - self._told.get((asset, stage), now) > _PLAIN_PROGRESS_S:
+            self._tell(asset, stage, f"{new.share:.0%}  {new.message}".rstrip())
+            self._told[asset, stage] = now
+
+    def _tell(self, asset: str, stage: Stage, text: str) -> None:
+        self._console.print(plain(f"{asset}  {stage.value}  {text}"), soft_wrap=True)
+
+
+def final_line(status: AssetStatus) -> Text:
+    """One line for an asset that ended."""
+    line = plain(status.asset, "bold").append("  ").append(status.phase.value, PHASE_STYLES[status.phase])
+    return line if status.verdict is None else line.append("  ").append_text(verdict_text(status.verdict))
+
+
+@contextmanager
+def watching(console: Console, board: Board, remaining: Remaining) -> Iterator[None]:
+    """Show a board while a batch runs."""
+    if not console.is_terminal:
+        stop = board.subscribe(PlainLines(console))
+        try:
+            yield
+        finally:
+            stop()
+        return
+    live = Live(LiveBoard(board, remaining), console=console, refresh_per_second=5, transient=True)
+    with live:
+        yield

@@ -1,0 +1,142 @@
+"""`plan`: what a run would do, how long it takes, and whether this machine is enough for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.commands.output import DebugOption, JsonOption, Output, SpecArgument, printable, reporting, say_error
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from flows.estimate import AssetForecast, Forecast, Room, Totals
+
+AssetOption = Annotated[
+    list[str] | None, typer.Option("--asset", metavar="ID", help="Only this asset; may be repeated.")
+]
+
+
+def plan(spec: SpecArgument, asset: AssetOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Show what a run would do, how long it takes, what it needs."""
+    with reporting("plan", json, debug) as out:
+        from flows.commands.output import error_document
+        from flows.estimate import forecast, room, shortages, totals
+        from flows.exit_codes import ExitCode
+        from flows.plan import plan_batch
+        from infra.settings import RunSettings
+        from infra.storage import open_store
+        from models.spec_yaml import load_spec
+
+        settings = RunSettings()
+        batch = plan_batch(load_spec(spec), asset or ())
+        assets = forecast(batch, open_store(batch.store_uri))
+        total = totals(batch, assets, settings)
+        here = room(batch, settings)
+        warnings = shortages(total, here)
+        _say_plan(out, assets, total, here, warnings)
+        for error in batch.unusable.values():
+            say_error(out, error)
+        if batch.unusable:
+            out.exit_code = ExitCode.FAILED
+        out.document = {
+            "batch": batch.name,
+            "store": batch.store_uri,
+            "assets": [_asset_document(each) for each in assets],
+            "unusable": {name: error_document(error) for name, error in batch.unusable.items()},
+            "total": _total_document(total, here),
+            "warnings": warnings,
+        }
+
+
+def _asset_document(asset: AssetForecast) -> dict[str, Any]:
+    return {
+        "id": asset.id,
+        "photos": asset.photos,
+        "stages": {
+            stage.value: {
+                "state": each.outlook.value,
+                "method": each.method,
+                "seconds": _range(each.seconds) if each.runs else None,
+                "memory_gb": round(each.memory_gb, 3) if each.runs else None,
+                "samples": each.samples,
+            }
+            for stage, each in asset.stages.items()
+        },
+    }
+
+
+def _total_document(total: Totals, here: Room) -> dict[str, Any]:
+    return {
+        "stages": total.stages,
+        "seconds": _range(total.seconds),
+        "at_once": total.at_once,
+        "memory_gb": round(total.memory_gb, 3),
+        "scratch_gb": round(total.scratch_gb, 3),
+        "store_gb": round(total.store_gb, 3),
+        "available": {
+            "memory_gb": round(here.memory_gb, 3),
+            "scratch_gb": round(here.scratch_gb, 3),
+            "store_gb": None if here.store_gb is None else round(here.store_gb, 3),
+        },
+    }
+
+
+def _range(seconds: tuple[float, float, float]) -> dict[str, float]:
+    low, expected, high = (round(each, 1) for each in seconds)
+    return {"low": low, "expected": expected, "high": high}
+
+
+def _say_plan(out: Output, assets: list[AssetForecast], total: Totals, here: Room, warnings: list[str]) -> None:
+    from flows.commands.look import duration, gigabytes, plain, span, table
+    from models.results import STAGES
+
+    grid = table("asset", "photos", *(stage.value for stage in STAGES), "time", "memory", right=("photos", "memory"))
+    for asset in assets:
+        running = [each for each in asset.stages.values() if each.runs]
+        low, high = (sum(each.seconds[i] for each in running) for i in (0, 2))
+        memory = max((each.memory_gb for each in running), default=0.0)
+        grid.add_row(
+            plain(asset.id, "bold"),
+            str(asset.photos),
+            *(_cell(each) for each in asset.stages.values()),
+            span(low, high) if running else plain("–", "dim"),
+            gigabytes(memory) if running else plain("–", "dim"),
+        )
+    if assets:
+        out.show(grid)
+    if total.stages == 0:
+        out.say("\neverything is committed: a run has nothing to do" if assets else "", style="green")
+        return
+    low, expected, high = total.seconds
+    pace = f", {total.at_once} assets at once" if total.at_once > 1 else ""
+    out.say(f"\n{total.stages} stages to run, about {duration(expected)} ({span(low, high)}{pace})", style="bold")
+    store = "" if here.store_gb is None else f", store about {total.store_gb:.1f} of {here.store_gb:.0f} GB"
+    out.say(
+        f"memory {total.memory_gb:.1f} of {here.memory_gb:.0f} GB, "
+        f"scratch {total.scratch_gb:.1f} of {here.scratch_gb:.0f} GB{store}",
+        style="dim",
+    )
+    basis = {each.samples > 0 for asset in assets for each in asset.stages.values() if each.runs}
+    source = {
+        frozenset({True}): "times from earlier assets of this store",
+        frozenset({True, False}): "times from earlier assets of this store where there are any, else the methods' own",
+    }.get(frozenset(basis), "times are the methods' own estimates for two CPU cores; the first assets make them better")
+    out.say(source, style="dim")
+    for warning in warnings:
+        out.say(f"too little {printable(warning)}", style="bold yellow")
+
+
+def _cell(each: Forecast) -> Text:
+    from rich.text import Text
+
+    from flows.commands.look import duration
+    from flows.estimate import StageOutlook
+
+    if each.outlook is StageOutlook.CACHED:
+        return Text("✓ cached", style="dim green")
+    if each.outlook is StageOutlook.NOT_REACHED:
+        return Text("– rejected", style="dim red")
+    waits = each.outlook is StageOutlook.WAITS
+    return Text(f"{'·' if waits else '▸'} {duration(each.seconds[1])}", style="" if waits else "cyan")

@@ -1,0 +1,179 @@
+"""`run` and `rerun`: bring a batch as far as it gets, and say how it ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from flows.commands.output import DebugOption, JsonOption, Output, SpecArgument, reporting
+from flows.commands.planning import AssetOption
+from flows.exit_codes import ExitCode, exit_code_of_phases
+from models.results import Stage
+
+if TYPE_CHECKING:
+    from flows.batch import BatchOutcome
+    from flows.overview import Places
+    from flows.plan import BatchPlan
+    from infra.settings import RunSettings
+    from models.status import AssetStatus
+
+RunnerOption = Annotated[
+    Literal["inline", "ray"] | None,
+    typer.Option("--runner", help="Where stages run: child processes here, or Ray. Else DIGITIZE_RUNNER."),
+]
+RayOption = Annotated[
+    str | None, typer.Option("--ray-address", metavar="ADDRESS", help="auto, host:port or ray://host:port.")
+]
+AtOnceOption = Annotated[int | None, typer.Option("--at-once", metavar="N", min=1, help="Assets in flight.")]
+
+
+def run(
+    spec: SpecArgument,
+    asset: AssetOption = None,
+    runner: RunnerOption = None,
+    ray_address: RayOption = None,
+    at_once: AtOnceOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run a batch; what is committed is reused.
+
+    What was interrupted goes on where it stopped. Assets that fail never stop the others.
+    """
+    with reporting("run", json, debug) as out:
+        settings = _settings(runner, ray_address, at_once)
+        plan = _plan(spec, asset)
+        _run(out, spec, plan, settings)
+
+
+def rerun(
+    spec: SpecArgument,
+    stage: Annotated[Stage, typer.Option("--from", help="The first stage to do again.")],
+    asset: AssetOption = None,
+    runner: RunnerOption = None,
+    ray_address: RayOption = None,
+    at_once: AtOnceOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Do a stage, and everything after it, again."""
+    with reporting("rerun", json, debug) as out:
+        from flows.rerun import forget_from
+        from infra.storage import open_store
+
+        settings = _settings(runner, ray_address, at_once)
+        plan = _plan(spec, asset)
+        store = open_store(plan.store_uri)
+        forgotten = {each.id: forget_from(each, store, stage) for each in plan.assets}
+        for name, stages in forgotten.items():
+            if stages:
+                out.say(f"{name}: doing again {', '.join(each.value for each in stages)}", style="dim")
+        _run(out, spec, plan, settings)
+        out.document["forgotten"] = {name: [each.value for each in stages] for name, stages in forgotten.items()}
+
+
+def _settings(runner: str | None, ray_address: str | None, at_once: int | None) -> RunSettings:
+    from infra.settings import RunSettings
+
+    given: dict[str, Any] = {"runner": runner, "ray_address": ray_address, "assets_at_once": at_once}
+    return RunSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _plan(spec: Path, assets: list[str] | None) -> BatchPlan:
+    from flows.plan import plan_batch
+    from models.spec_yaml import load_spec
+
+    return plan_batch(load_spec(spec), assets or ())
+
+
+def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> None:
+    from flows.batch import run_batch
+    from flows.commands.accounts import asset_document
+    from flows.commands.live import Remaining, watching
+    from flows.estimate import forecast, totals
+    from flows.overview import find_places
+    from flows.progress import Board
+    from infra.storage import open_store
+
+    store = open_store(plan.store_uri)
+    forecasts = forecast(plan, store)
+    total = totals(plan, forecasts, settings)
+    board = Board(plan.name, [asset.id for asset in plan.assets])
+    with watching(out.console, board, Remaining(forecasts, total.at_once)):
+        outcome = run_batch(plan, settings, board=board)
+    rows = [(status, find_places(store, status)) for status in outcome.statuses.values()]
+    _say_outcome(out, spec, outcome, rows)
+    out.document = {
+        "batch": plan.name,
+        "store": store.uri,
+        "ran": not outcome.all_committed,
+        "cancelled": outcome.cancelled,
+        "seconds": round(outcome.seconds, 3),
+        "run": outcome.run,
+        "counts": {phase.value: count for phase, count in outcome.counts.items()},
+        "assets": [asset_document(status, places) for status, places in rows],
+    }
+    out.exit_code = ExitCode.CANCELLED if outcome.cancelled else exit_code_of_phases(outcome.counts)
+
+
+def _say_outcome(out: Output, spec: Path, outcome: BatchOutcome, rows: list[tuple[AssetStatus, Places]]) -> None:
+    from flows.commands.look import duration
+
+    for status, places in rows:
+        _say_asset(out, status, places)
+    if outcome.all_committed:
+        out.say("\neverything was committed already: nothing to do", style="green")
+    accepted, review = (sum(s.verdict == word for s, _ in rows) for word in ("accept", "review"))
+    words = [f"{accepted} accepted"] if accepted else []
+    words += [f"{review} to review"] if review else []
+    words += [f"{count} {phase.value}" for phase, count in outcome.counts.items() if phase.value != "done"]
+    style = "bold green" if accepted == len(rows) else "bold yellow"
+    out.say(f"\n{', '.join(words)} in {duration(outcome.seconds)}", style=style)
+    if outcome.cancelled:
+        out.say("stopped; nothing that was committed is lost. Go on: digitize run " + str(spec), style="yellow")
+    unclear = [status.asset for status, _ in rows if status.verdict != "accept" and status.phase.value != "cancelled"]
+    if unclear:
+        out.say(f"more: digitize explain {spec} {unclear[0]}", style="dim")
+
+
+_OUTCOME_MARKS = {
+    "accept": ("✓", "bold green"),
+    "review": ("!", "bold yellow"),
+    "reject": ("✗", "bold red"),
+    "quarantined": ("✗", "bold red"),
+    "cancelled": ("–", "yellow"),
+}
+
+
+def _say_asset(out: Output, status: AssetStatus, places: Places) -> None:
+    from rich.text import Text
+
+    from flows.commands.look import duration, plain, reasons_text
+
+    ended = status.phase.value in ("quarantined", "cancelled") or status.verdict is None
+    word = status.phase.value if ended or status.verdict is None else status.verdict.value
+    mark, style = _OUTCOME_MARKS.get(word, ("·", "dim"))
+    spent = sum(stage.seconds or 0.0 for stage in status.stages.values())
+    line = Text(f"{mark} {word:<8}", style).append_text(plain(f"  {status.asset}", "bold not dim"))
+    out.say(line.append(f"  {duration(spent)}" if spent else "", "dim"))
+    if status.failure is not None and word != "cancelled":
+        stage = f"{status.failure.stage.value}: " if status.failure.stage else ""
+        out.say(plain(f"    {status.failure.code.value}  {stage}{status.failure.message}"))
+        out.say(plain(f"    {status.failure.hint}", "dim"))
+    if status.reasons:
+        indented = Text("\n").join(Text("    ") + each for each in reasons_text(status.reasons).split("\n"))
+        out.say(indented)
+    for name, path in (("model ", places.model), ("report", places.report)):
+        if path:
+            out.say(Text(f"    {name}  ", "dim"), plain(_short_path(path)))
+
+
+def _short_path(path: str) -> str:
+    """A path from here when that is shorter."""
+    if "://" in path:
+        return path
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(path) else path

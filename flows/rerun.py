@@ -1,0 +1,36 @@
+"""Forget commits so that stages run again."""
+
+from __future__ import annotations
+
+from flows.estimate import committed
+from flows.overview import stage_prefix
+from flows.plan import AssetPlan
+from flows.state import read_status
+from models.results import STAGES, Stage
+from models.store import Store
+from tasks.commit import forget
+
+
+def forget_from(plan: AssetPlan, store: Store, first: Stage) -> list[Stage]:
+    """Undo an asset's commits from `first` on. Files of the attempts stay; nothing before `first` is touched.
+
+    The last stage is forgotten first, so that a kill in between leaves a chain that is whole up to some stage.
+    Commits that only the asset's last status names (a run that stepped down to smaller settings) go as well.
+
+    Returns:
+        the stages that had a commit, in order.
+    """
+    done = committed(plan, store)
+    status = read_status(store, plan.batch, plan.id)
+    forgotten = []
+    for stage in reversed(STAGES[STAGES.index(first) :]):
+        known = stage in done
+        if known:
+            forget(store, plan.request(stage, done))
+        prefix = None if status is None else stage_prefix(status, stage)
+        if prefix is not None and store.stat(f"{prefix}/DONE.json") is not None:
+            store.delete(f"{prefix}/DONE.json")
+            known = True
+        if known:
+            forgotten.append(stage)
+    return forgotten[::-1]
