@@ -32,7 +32,7 @@ class IngestedPhoto(Record):
     camera_key: str
     """`make|model|focal|WxH`: photos that share it share intrinsics."""
     sharpness: float = Field(ge=0)
-    """Share of fine detail, about 1 in a sharp photo; see `tasks.ingest.measure.sharpness`."""
+    """Share of fine detail: about 0.5 in a sharp photo, below 0.1 in a blurred one; see `tasks.ingest.measure`."""
     source_sha256: str
 
 

@@ -1,0 +1,201 @@
+"""One image file -> an upright 8-bit sRGB picture, its alpha, and what it says about its camera."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageCms
+
+from models.errors import DigitizeError, ReasonCode
+from tasks.ingest.exif import CameraFacts, read_camera
+
+PHOTO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".hif"}
+)
+JPEG_QUALITY = 97
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF")
+"""JPEG includes the multi-picture files of phones: their first picture is the photo."""
+_DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_PLAIN = ("1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "La", "PA", "CMYK", "YCbCr")
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError, OverflowError)
+"""What Pillow and libheif raise on damaged files, besides the two errors below."""
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the picture upright."""
+_OPENING = threading.Lock()
+"""Guards the registration of HEIF and the filter of warnings, both global to the process."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One photo at its own size."""
+
+    image: Image.Image
+    """Upright, RGB, 8-bit sRGB, `info` empty."""
+    alpha: Image.Image | None
+    """Upright, L, of the same size; None where every pixel is opaque."""
+    camera: CameraFacts
+    """`orientation` is already applied."""
+
+
+def decode(path: Path, name: str, max_pixels: int) -> Decoded:
+    """Decode a photo completely.
+
+    Args:
+        name: what errors call the file.
+        max_pixels: larger pictures are refused by their header, before any pixel is decoded.
+
+    Raises DigitizeError(image_bomb, undecodable or unsupported_format).
+    """
+    image = _load(path, name, max_pixels)
+    camera = read_camera(image)
+    profile = image.info.get("icc_profile")
+    picture, alpha = _to_srgb(image, name, profile if isinstance(profile, bytes) else None)
+    if alpha is not None and alpha.getextrema() == (255, 255):
+        alpha = None
+    picture.info = {}
+    return Decoded(
+        _upright(picture, camera.orientation), None if alpha is None else _upright(alpha, camera.orientation), camera
+    )
+
+
+def decode_mask(path: Path, name: str, max_pixels: int) -> Image.Image:
+    """An upright L picture, 0 or 255: white where the mask's grey (or, in a cut-out, its opacity) is above one half.
+
+    Raises DigitizeError(image_bomb, undecodable or unsupported_format).
+    """
+    decoded = decode(path, name, max_pixels)
+    return binary(decoded.alpha or decoded.image.convert("L"))
+
+
+def binary(mask: Image.Image) -> Image.Image:
+    """An L picture with 255 where `mask` is 128 or more and 0 elsewhere."""
+    return mask.point([0] * 128 + [255] * 128)
+
+
+def fitted(image: Image.Image, max_edge_px: int) -> Image.Image:
+    """The picture with its long edge reduced to `max_edge_px` pixels; smaller ones stay as they are."""
+    scale = max_edge_px / max(image.size)
+    if scale >= 1.0:
+        return image
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def save_jpeg(image: Image.Image, path: Path) -> None:
+    """Write an RGB picture as JPEG without chroma subsampling and without metadata."""
+    clean = image.copy()
+    clean.info = {}
+    clean.save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+
+
+def _load(path: Path, name: str, max_pixels: int) -> Image.Image:
+    try:
+        image = _open(path)
+    except Image.DecompressionBombError as error:
+        raise DigitizeError(
+            ReasonCode.IMAGE_BOMB, f"expected at most {max_pixels} pixels, found: {error}", path=name
+        ) from error
+    except (*_DAMAGED, struct.error, zlib.error) as error:
+        raise _undecodable(path, name, error) from error
+    if image.width * image.height > max_pixels:
+        found = f"{image.width} x {image.height}"
+        raise DigitizeError(
+            ReasonCode.IMAGE_BOMB, f"expected at most {max_pixels} pixels, the header says {found}", path=name
+        )
+    try:
+        image.load()
+    except (*_DAMAGED, struct.error, zlib.error) as error:
+        raise _undecodable(path, name, error) from error
+    return image
+
+
+def _open(path: Path) -> Image.Image:
+    """Open by content, whatever the suffix says, reading the header alone."""
+    with _OPENING, warnings.catch_warnings():
+        # Pillow warns from a fixed size on; `max_pixels` decides here.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        if "HEIF" not in Image.OPEN:
+            pillow_heif.register_heif_opener()
+        return Image.open(path, formats=_FORMATS)
+
+
+def _undecodable(path: Path, name: str, error: Exception) -> DigitizeError:
+    # Messages are part of committed results: they must not tell where this machine keeps the file.
+    text = str(error).replace(str(path), name).replace("\n", " ")[:160]
+    return DigitizeError(ReasonCode.UNDECODABLE, f"expected a whole image file, found: {text}", path=name)
+
+
+def _to_srgb(image: Image.Image, name: str, profile: bytes | None) -> tuple[Image.Image, Image.Image | None]:
+    """RGB in sRGB, and the alpha channel if there is one."""
+    if image.mode in _DEEP_GREY:
+        image = _grey_of_16_bits(image, name)
+    elif image.mode not in _PLAIN:
+        raise DigitizeError(
+            ReasonCode.UNSUPPORTED_FORMAT,
+            f"expected grey, palette, RGB or CMYK pixels of 8 or 16 bits, found Pillow's mode {image.mode}",
+            path=name,
+        )
+    alpha = None
+    if image.mode in ("RGBa", "La"):
+        image = image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB")
+    elif image.mode not in ("L", "CMYK", "RGB"):
+        image = image.convert("RGB")
+    if profile is not None:
+        image = _from_profile(image, profile)
+    return image.convert("RGB"), alpha
+
+
+def _grey_of_16_bits(image: Image.Image, name: str) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, "expected 8 or 16 bits a pixel, found 32", path=name)
+    transparency, eight = image.info.get("transparency"), np.round(values / 257.0).astype(np.uint8)
+    if not isinstance(transparency, int):
+        return Image.fromarray(eight, "L")
+    opaque = np.where(values == transparency, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (Image.fromarray(eight, "L"), Image.fromarray(opaque, "L")))
+
+
+def _from_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """Into sRGB. A broken profile, or one of another colour model, is ignored as all viewers do."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        converted = ImageCms.profileToProfile(
+            image,
+            source,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    return image if converted is None else converted
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    transpose = _UPRIGHT.get(orientation)
+    return image if transpose is None else image.transpose(transpose)

@@ -1,0 +1,284 @@
+"""The ingest stage: each photo is decoded once, measured and stored in scratch; then the set is judged."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from models.digest import canonical_json, sha256_file
+from models.errors import DigitizeError, ReasonCode
+from models.quality import Verdict
+from models.results import Reason, StageResult
+from tasks.context import Context
+from tasks.ingest.archive import ArchiveLimits
+from tasks.ingest.base import INDEX_FILE, IngestedPhoto, PhotoIndex, RejectedPhoto
+from tasks.ingest.decode import Decoded, binary, decode, decode_mask, fitted, save_jpeg
+from tasks.ingest.masks import check_size, match_masks, usable
+from tasks.ingest.measure import grey, sharpness, thumbnail
+from tasks.ingest.select import Candidate, Rules, select
+from tasks.ingest.sources import (
+    SourceFile,
+    SourceLimits,
+    changed,
+    natural_key,
+    open_source,
+    refusal_of_type,
+    unique_names,
+    unique_stems,
+)
+from tasks.ingest.video import VideoLimits
+
+if TYPE_CHECKING:
+    from tasks.ingest.methods.photos import Options
+
+_PER_PHOTO = frozenset(
+    {ReasonCode.UNDECODABLE, ReasonCode.IMAGE_BOMB, ReasonCode.UNSUPPORTED_FORMAT, ReasonCode.TOO_SMALL}
+)
+"""Errors that cost one photo; all others end the stage."""
+_NAMED_IN_SUMMARY = 3
+_MAX_REASONS = 20
+_READ_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One photo to decode."""
+
+    file: SourceFile
+    name: str
+    stem: str
+    mask: SourceFile | None
+
+
+def take_in(context: Context, options: Options) -> StageResult:
+    """Read inputs `photos` and `masks`, write `photos.json`, `images/` and `masks/`.
+
+    Raises DigitizeError for sources that cannot be read at all; single bad photos are listed, not raised.
+    """
+    with ExitStack() as stack:
+        limits = _limits(options)
+        files = stack.enter_context(open_source(context, "photos", limits))
+        masks: dict[str, SourceFile] = {}
+        if "masks" in context.request.inputs:
+            given = stack.enter_context(open_source(context, "masks", limits))
+            photo_paths = [file.path for file in files if refusal_of_type(file.path) is None]
+            masks = match_masks(photo_paths, given, context.input("masks").uri)
+        jobs, refused = _plan(files, masks)
+        candidates, undecoded = _decode_all(context, options, jobs)
+    rules = Rules(options.reject_odd_sizes, options.reject_duplicates, options.blur_ratio)
+    kept, left_out = select(candidates, rules)
+    rejected = sorted((*refused, *undecoded, *left_out), key=lambda photo: natural_key(photo.name))
+    index = PhotoIndex(photos=tuple(_store(context, candidate) for candidate in kept), rejected=tuple(rejected))
+    context.output.mkdir(parents=True, exist_ok=True)
+    (context.output / INDEX_FILE).write_bytes(canonical_json(index))
+    context.progress(1.0, f"{len(index.photos)} of {len(files)} photos usable", {"photos": len(index.photos)})
+    return judge(index, options.min_photos, len(masks))
+
+
+def judge(index: PhotoIndex, min_photos: int, masks_given: int) -> StageResult:
+    """Facts about the set, and `reject` when too few photos are usable."""
+    counts = Counter(str(photo.code) for photo in index.rejected)
+    facts = {
+        "found": len(index.photos) + len(index.rejected),
+        "photos": len(index.photos),
+        "rejected": dict(sorted(counts.items())),
+        "masks": sum(photo.mask is not None for photo in index.photos),
+        "masks_given": masks_given,
+        "cameras": len({photo.camera_key for photo in index.photos}),
+        "with_focal": sum(photo.focal_px is not None for photo in index.photos),
+        "megapixels": round(sum(photo.width * photo.height for photo in index.photos) / 1e6, 3),
+        "source_megapixels": round(sum(p.source_width * p.source_height for p in index.photos) / 1e6, 3),
+    }
+    if len(index.photos) >= min_photos:
+        return StageResult(facts=facts)
+    summary = f"expected at least {min_photos} usable photos, found {len(index.photos)} of {facts['found']}"
+    if index.rejected:
+        summary += f": {_summary(index.rejected)}"
+    reasons = [Reason.of(ReasonCode.TOO_FEW_IMAGES, summary)]
+    reasons += [Reason.of(photo.code, photo.message, path=photo.name) for photo in index.rejected[:_MAX_REASONS]]
+    return StageResult(facts=facts, verdict=Verdict.REJECT, reasons=tuple(reasons))
+
+
+def _summary(rejected: Sequence[RejectedPhoto]) -> str:
+    """`2 blurred (a.jpg, b.jpg), 1 undecodable (c.jpg)`."""
+    by_code: dict[str, list[str]] = {}
+    for photo in rejected:
+        by_code.setdefault(str(photo.code), []).append(photo.name)
+    return ", ".join(
+        f"{len(names)} {code} ({', '.join(names[:_NAMED_IN_SUMMARY])}{', ...' * (len(names) > _NAMED_IN_SUMMARY)})"
+        for code, names in sorted(by_code.items())
+    )
+
+
+def _limits(options: Options) -> SourceLimits:
+    return SourceLimits(
+        ArchiveLimits(options.max_archive_files, int(options.max_archive_gb * 1e9)),
+        VideoLimits(options.max_video_photos, options.video_photos_per_second, options.max_pixels),
+    )
+
+
+def _plan(files: Sequence[SourceFile], masks: dict[str, SourceFile]) -> tuple[list[_Job], list[RejectedPhoto]]:
+    names = unique_names(tuple(file.path for file in files))
+    stems = unique_stems(names)
+    jobs, refused = [], []
+    for file, name, stem in zip(files, names, stems, strict=True):
+        message = refusal_of_type(file.path)
+        if message is None:
+            jobs.append(_Job(file, name, stem, masks.get(file.path)))
+        else:
+            refused.append(RejectedPhoto(name=name, code=ReasonCode.UNSUPPORTED_FORMAT, message=message))
+    return jobs, refused
+
+
+def _decode_all(
+    context: Context, options: Options, jobs: Sequence[_Job]
+) -> tuple[list[Candidate], list[RejectedPhoto]]:
+    """All jobs on `context.threads` threads; two jobs a thread at most are under way, so memory stays bounded."""
+    results: dict[str, Candidate | RejectedPhoto] = {}
+    threads = max(1, context.threads)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
+    try:
+        for result in _windowed(pool, context, options, jobs, 2 * threads):
+            results[result.name] = result
+            share = _READ_SHARE * len(results) / len(jobs)
+            context.progress(share, f"read {len(results)} of {len(jobs)} photos", {"read": len(results)})
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    ordered = [results[job.name] for job in jobs]
+    return (
+        [result for result in ordered if isinstance(result, Candidate)],
+        [result for result in ordered if isinstance(result, RejectedPhoto)],
+    )
+
+
+def _windowed(
+    pool: ThreadPoolExecutor, context: Context, options: Options, jobs: Sequence[_Job], window: int
+) -> Iterator[Candidate | RejectedPhoto]:
+    waiting: set[Future[Candidate | RejectedPhoto]] = set()
+    todo = iter(jobs)
+    while True:
+        context.check()
+        while len(waiting) < window and (job := next(todo, None)) is not None:
+            waiting.add(pool.submit(_process, context.scratch, options, job))
+        if not waiting:
+            return
+        done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
+
+
+def _process(scratch: Path, options: Options, job: _Job) -> Candidate | RejectedPhoto:
+    """Decode, measure and stage one photo."""
+    try:
+        sha256, photo = _read(scratch, options, job)
+        if min(photo.image.size) < options.min_edge_px:
+            found = f"{photo.image.width} x {photo.image.height}"
+            raise DigitizeError(
+                ReasonCode.TOO_SMALL, f"expected a short edge of {options.min_edge_px} pixels or more, found {found}"
+            )
+    except DigitizeError as error:
+        if error.code not in _PER_PHOTO:
+            raise
+        return RejectedPhoto(name=job.name, code=error.code, message=error.message)
+    mask = _usable_pixels(scratch, options, job, photo)
+    if mask is not None and mask.getextrema() == (0, 0):
+        message = "expected a mask that leaves something of the photo, found one that leaves nothing"
+        return RejectedPhoto(name=job.name, code=ReasonCode.MASK_MISMATCH, message=message)
+    return _stage(scratch, options, job, photo, mask, sha256)
+
+
+def _read(scratch: Path, options: Options, job: _Job) -> tuple[str, Decoded]:
+    target = scratch / "fetched" / job.stem
+    try:
+        local = job.file.fetch(target)
+        sha256 = _hash(local, job)
+        return sha256, decode(local, job.name, options.max_pixels)
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def _hash(local: Path, job: _Job) -> str:
+    try:
+        sha256 = sha256_file(local)
+    except OSError as error:
+        # Not the photo's fault: a rejection would be committed and outlive the cause.
+        raise DigitizeError(
+            ReasonCode.SOURCE_NOT_FOUND, f"expected a readable file, found: {error.strerror}", path=str(local)
+        ) from error
+    if job.file.sha256 not in (None, sha256):
+        raise changed(str(local))
+    return sha256
+
+
+def _usable_pixels(scratch: Path, options: Options, job: _Job, photo: Decoded) -> Image.Image | None:
+    given = None
+    if job.mask is not None:
+        target = scratch / "fetched" / f"{job.stem}.mask"
+        try:
+            given = decode_mask(job.mask.fetch(target), job.mask.path, options.max_pixels)
+        finally:
+            target.unlink(missing_ok=True)
+        check_size(photo.image.size, given, job.name, job.mask.path)
+    return usable(photo.image.size, given, photo.alpha, options.mask_role)
+
+
+def _stage(
+    scratch: Path, options: Options, job: _Job, photo: Decoded, mask: Image.Image | None, sha256: str
+) -> Candidate:
+    folder = scratch / "staged"
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = fitted(photo.image, options.max_edge_px)
+    staged = folder / f"{job.stem}.jpg"
+    save_jpeg(stored, staged)
+    staged_mask = None
+    if mask is not None:
+        staged_mask = folder / f"{job.stem}.png"
+        binary(fitted(mask, options.max_edge_px)).save(staged_mask)
+    focal = photo.camera.focal_px
+    return Candidate(
+        name=job.name,
+        stem=job.stem,
+        staged=staged,
+        staged_mask=staged_mask,
+        width=stored.width,
+        height=stored.height,
+        source_width=photo.image.width,
+        source_height=photo.image.height,
+        focal_px=None if focal is None else round(focal * max(stored.size) / max(photo.image.size), 3),
+        device=photo.camera.device,
+        sharpness=round(sharpness(grey(photo.image)), 4),
+        thumb=thumbnail(photo.image),
+        sha256=sha256,
+    )
+
+
+def _store(context: Context, candidate: Candidate) -> IngestedPhoto:
+    """Move a photo that is used from scratch to the outputs."""
+    file = f"images/{candidate.stem}.jpg"
+    mask = None if candidate.staged_mask is None else f"masks/{candidate.stem}.png"
+    for source, target in ((candidate.staged, file), (candidate.staged_mask, mask)):
+        if source is not None and target is not None:
+            path = context.output / target
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(source, path)
+    return IngestedPhoto(
+        name=candidate.name,
+        file=file,
+        mask=mask,
+        width=candidate.width,
+        height=candidate.height,
+        source_width=candidate.source_width,
+        source_height=candidate.source_height,
+        focal_px=candidate.focal_px,
+        camera_key=f"{candidate.device}|{candidate.width}x{candidate.height}",
+        sharpness=candidate.sharpness,
+        source_sha256=candidate.sha256,
+    )
