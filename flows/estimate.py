@@ -17,13 +17,13 @@ from statistics import median
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
+from flows.asset import walk
 from flows.plan import AssetPlan, BatchPlan, StagePlan
 from flows.scaffold import PHOTO_SUFFIXES
 from infra.settings import RunSettings
 from models.quality import Verdict
 from models.results import STAGES, ArtifactRef, Done, Stage
 from models.store import Store
-from tasks.commit import find_done
 
 _UNKNOWN_PHOTOS = 60
 _UNKNOWN_MEGAPIXELS = 12.0
@@ -73,25 +73,9 @@ class AssetForecast:
     done: dict[Stage, Done]
 
 
-def committed(plan: AssetPlan, store: Store) -> dict[Stage, Done]:
-    """The stages of an asset that are committed for its present inputs, in order, up to the first that is not.
-
-    A committed rejection ends the chain: nothing after it runs.
-    """
-    done: dict[Stage, Done] = {}
-    for stage in STAGES:
-        found = find_done(store, plan.request(stage, done))
-        if found is None:
-            break
-        done[stage] = found
-        if found.result.verdict is Verdict.REJECT and stage is not STAGES[-1]:
-            break
-    return done
-
-
 def forecast(plan: BatchPlan, store: Store) -> list[AssetForecast]:
     """What a run of this plan would do."""
-    dones = {asset.id: committed(asset, store) for asset in plan.assets}
+    dones = {asset.id: walk(asset, store).done for asset in plan.assets}
     waiting = {stage for asset in plan.assets for stage in STAGES if stage not in dones[asset.id]}
     history = read_history(store) if waiting else History({}, {})
     result = []

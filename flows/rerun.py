@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.estimate import committed
+from flows.asset import walk
 from flows.overview import stage_prefix
 from flows.plan import AssetPlan
 from flows.state import read_status
@@ -20,7 +20,7 @@ def forget_from(plan: AssetPlan, store: Store, first: Stage) -> list[Stage]:
     Returns:
         the stages that had a commit, in order.
     """
-    done = committed(plan, store)
+    done = walk(plan, store).done
     status = read_status(store, plan.batch, plan.id)
     forgotten = []
     for stage in reversed(STAGES[STAGES.index(first) :]):

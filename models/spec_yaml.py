@@ -87,11 +87,18 @@ def _validate(data: Any, root: yaml.Node, path: Path) -> BatchSpec:
     try:
         return BatchSpec.model_validate(data)
     except ValidationError as error:
-        lines = [f"line {_line(root, e['loc'])}: {_explain(e)}" for e in error.errors(include_url=False)]
-        first = _line(root, error.errors()[0]["loc"])
-        unbuilt = all("is not built yet" in e["msg"] for e in error.errors())
+        found = error.errors(include_url=False)
+        # pydantic also calls a list too short when its items are merely wrong
+        found = [e for e in found if e["type"] != "too_short" or not any(_below(o["loc"], e["loc"]) for o in found)]
+        lines = [f"line {_line(root, e['loc'])}: {_explain(e)}" for e in found]
+        first = _line(root, found[0]["loc"])
+        unbuilt = all("is not built yet" in e["msg"] for e in found)
         code = ReasonCode.NOT_BUILT_YET if unbuilt else ReasonCode.SPEC_INVALID
         raise DigitizeError(code, "\n".join(lines), path=f"{path}:{first}") from error
+
+
+def _below(place: Sequence[str | int], parent: Sequence[str | int]) -> bool:
+    return len(place) > len(parent) and tuple(place[: len(parent)]) == tuple(parent)
 
 
 def explain_error(error: Any) -> str:

@@ -243,9 +243,8 @@ def _say_tried(out: Output, account: Account) -> None:
     for stage, tried in account.tried.items():
         _section(out, f"tried in {stage.value}")
         for number, each in enumerate(tried, 1):
-            text = (
-                "  ".join(f"{key} {_short(value)}" for key, value in each.items()) if isinstance(each, dict) else each
-            )
+            pairs = each.items() if isinstance(each, dict) else [("", each)]
+            text = "  ".join(f"{key} {_short(value)}".lstrip() for key, value in pairs)
             out.say(plain(f"{number}. {text}"))
 
 

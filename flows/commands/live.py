@@ -20,6 +20,7 @@ from models.status import AssetStatus, Phase, StageState, StageStatus
 _PLAIN_PROGRESS_S = 20.0
 _FINAL = frozenset({Phase.DONE, Phase.REJECTED, Phase.QUARANTINED, Phase.CANCELLED})
 _ENDED = frozenset({StageState.COMMITTED, StageState.CACHED, StageState.FAILED, StageState.SKIPPED})
+_TOLD = frozenset({StageState.RUNNING, StageState.COMMITTED, StageState.FAILED})
 _Clock = dict[tuple[str, Stage], float]
 
 
@@ -82,9 +83,8 @@ def _message(status: AssetStatus) -> str:
 class PlainLines:
     """One line for each stage that starts or ends, and now and then one for progress."""
 
-    def __init__(self, console: Console, started: bool = True) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._started = started
         self._lock = threading.Lock()
         self._seen: dict[str, AssetStatus] = {}
         self._told: _Clock = {}
@@ -97,15 +97,13 @@ class PlainLines:
             for stage, found in status.stages.items():
                 old = StageStatus() if before is None else before.stages.get(stage, StageStatus())
                 self._stage(status.asset, stage, old, found)
-            if status.phase in _FINAL and (before is None or before.phase is not status.phase):
+            if status.phase in _FINAL and before is not None and before.phase is Phase.RUNNING:
                 self._console.print(final_line(status), soft_wrap=True)
 
     def _stage(self, asset: str, stage: Stage, old: StageStatus, new: StageStatus) -> None:
         now = time.monotonic()
-        if old.state is not new.state and new.state in (StageState.RUNNING, *_ENDED):
-            if new.state in (StageState.SKIPPED, StageState.RUNNING) and not self._started:
-                return
-            seconds = f"  {duration(new.seconds)}" if new.seconds is not None and new.state in _ENDED else ""
+        if old.state is not new.state and new.state in _TOLD:
+            seconds = f"  {duration(new.seconds)}" if new.state is StageState.COMMITTED and new.seconds else ""
             self._tell(asset, stage, new.state.value + seconds)
             self._told[asset, stage] = now
         elif new.state is StageState.RUNNING and now - self._told.get((asset, stage), now) > _PLAIN_PROGRESS_S:

@@ -1,0 +1,183 @@
+"""A line of stages that cost nothing, for tests of the command line: stub methods, and commits made without them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from PIL import Image
+
+from flows.plan import BatchPlan, plan_batch
+from flows.state import committed, with_stage, write_status
+from infra.storage import open_store
+from models.quality import Gate, Verdict, worst
+from models.record import Record
+from models.resources import Estimate, Resources
+from models.results import STAGES, Done, Reason, Stage, StageRequest, StageResult
+from models.spec import Scale
+from models.spec_yaml import load_spec
+from models.status import AssetStatus, Failure, Phase
+from tasks import registry
+from tasks.commit import run_stage
+from tasks.context import Context
+from tests.support import make_context
+
+
+class IngestOptions(Record):
+    max_edge_px: int = 1600
+    mask_role: str = "object"
+
+
+class PoseOptions(Record):
+    max_features: int = 4000
+    gates: tuple[Gate, ...] = ()
+    scale: Scale | None = None
+    format: str = "transforms"
+
+
+class TrainOptions(Record):
+    steps: int = 1000
+
+
+class SurfaceOptions(Record):
+    resolution: int = 128
+
+
+class QualityOptions(Record):
+    gates: tuple[Gate, ...] = ()
+
+
+class PublishOptions(Record):
+    targets: tuple[Any, ...] = ()
+
+
+OPTIONS = dict(
+    zip(
+        STAGES,
+        (IngestOptions, PoseOptions, TrainOptions, SurfaceOptions, QualityOptions, PublishOptions),
+        strict=True,
+    )
+)
+
+
+def _module(stage: Stage) -> ModuleType:
+    module = ModuleType(f"stub_{stage}")
+    module.VERSION = "1"  # type: ignore[attr-defined]
+    module.Options = OPTIONS[stage]  # type: ignore[attr-defined]
+    module.PRESETS = {}  # type: ignore[attr-defined]
+    module.resources = lambda options: Resources(memory_gb=2.0, scratch_gb=0.5)  # type: ignore[attr-defined]
+    module.estimate = lambda options, photos, megapixels: Estimate(seconds=10.0 * photos, memory_gb=1.5)  # type: ignore[attr-defined]
+    return module
+
+
+MODULES = {stage: _module(stage) for stage in STAGES}
+
+
+def install() -> None:
+    """Make the registry know the stub methods and nothing else."""
+
+    def method(stage: Stage, name: str) -> ModuleType:
+        from models.errors import DigitizeError, ReasonCode
+
+        if name not in (registry.DEFAULT_METHODS[stage], "known"):
+            raise DigitizeError(ReasonCode.NOT_BUILT_YET, f"expected a {stage} method that is built, found '{name}'")
+        return MODULES[stage]
+
+    registry.method = method
+
+
+def write_batch(folder: Path, *assets: str, extra: str = "") -> Path:
+    """A batch with two tiny photos an asset."""
+    lines = ["version: 1", "name: shelf", "publish: [{to: published}]", extra, "assets:"]
+    for asset in assets or ("cup",):
+        photos = folder / asset
+        photos.mkdir(parents=True)
+        for index in range(2):
+            Image.new("RGB", (40, 30), (index, 0, len(lines))).save(photos / f"p{index}.jpg")
+        lines += [f"  - id: {asset}", f"    photos: {asset}", "    scale: {kind: none}"]
+    path = folder / "batch.yaml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+RESULTS: dict[Stage, StageResult] = {
+    stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.TRAIN, Stage.SURFACE)
+} | {
+    Stage.POSE: StageResult(
+        facts={"registered_share": 0.95, "tried": [{"rung": "sift exhaustive", "registered": 2, "error_px": 0.71234}]}
+    ),
+    Stage.QUALITY: StageResult(facts={"metrics": {"psnr_mesh": 25.1}}),
+    Stage.PUBLISH: StageResult(),
+}
+FILES = {
+    Stage.SURFACE: {"asset.glb": "glb"},
+    Stage.QUALITY: {"report.html": "<html>"},
+    Stage.INGEST: {
+        "images/p0.jpg": "x",
+        "photos.json": json.dumps(
+            {"photos": [], "rejected": [{"name": "bad[bold].jpg", "code": "blurred", "message": "sharpness 3"}]}
+        ),
+    },
+}
+
+
+def commit_line(
+    spec: Path, asset: str, *, until: Stage = Stage.PUBLISH, results: dict[Stage, StageResult] | None = None
+) -> dict[Stage, Done]:
+    """Commit the stages of an asset up to `until` (included), as a run would, and write its status."""
+    batch: BatchPlan = plan_batch(load_spec(spec))
+    plan = next(each for each in batch.assets if each.id == asset)
+    store = open_store(batch.store_uri)
+    dones: dict[Stage, Done] = {}
+    status = AssetStatus(batch=batch.name, asset=asset, phase=Phase.RUNNING, run="test")
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        result = (results or {}).get(stage, RESULTS[stage])
+        if stage is Stage.PUBLISH:
+            target = str(spec.parent / "published")
+            receipt = {
+                "target": target,
+                "published": True,
+                "version": 1,
+                "manifest": f"assets/{asset}/v1/manifest.json",
+            }
+            result = result.model_copy(update={"facts": {"receipts": [receipt]}})
+
+        def door(request: StageRequest, context: Context, result: StageResult = result) -> StageResult:
+            for name, text in {**FILES.get(request.stage, {}), "result.txt": request.key}.items():
+                (context.output / name).parent.mkdir(exist_ok=True)
+                (context.output / name).write_text(text)
+            return result
+
+        request = plan.request(stage, dones)
+        folder = spec.parent / ".attempt"
+        dones[stage] = run_stage(door, request, make_context(request, folder, store))
+        shutil.rmtree(folder)
+        status = with_stage(status, stage, **committed(dones[stage], cached=False))
+        if result.verdict is Verdict.REJECT:
+            break
+    verdict = worst(done.result.verdict for done in dones.values())
+    finished = until is Stage.PUBLISH
+    reasons: tuple[Reason, ...] = tuple(reason for done in dones.values() for reason in done.result.reasons)
+    phase = Phase.REJECTED if verdict is Verdict.REJECT else Phase.DONE if finished else Phase.RUNNING
+    changes = {"phase": phase, "verdict": verdict if phase is not Phase.RUNNING else None, "reasons": reasons}
+    write_status(store, status.model_copy(update=changes))
+    return dones
+
+
+def set_status(spec: Path, asset: str, **changes: Any) -> None:
+    """Change the stored status of an asset."""
+    from flows.state import read_status
+
+    spec_file = load_spec(spec)
+    store = open_store(spec_file.resolve(spec_file.spec.store))
+    before = read_status(store, "shelf", asset) or AssetStatus(batch="shelf", asset=asset)
+    if isinstance(failure := changes.get("failure"), Exception):
+        changes["failure"] = Failure.of(failure, Stage.TRAIN)  # type: ignore[arg-type]
+    updated_at = changes.pop("updated_at", None)
+    written = write_status(store, before.model_copy(update=changes))
+    if updated_at is not None:
+        data = written.model_copy(update={"updated_at": updated_at}).model_dump_json().encode()
+        store.put_bytes(f"status/shelf/{asset}.json", data)
