@@ -93,7 +93,7 @@ def line_chart(xs: Sequence[float], ys: Sequence[float], x_label: str, y_label: 
     points = [(x, y) for x, y in zip(xs, ys, strict=True) if np.isfinite(x) and np.isfinite(y)]
     if len(points) < 2:
         return None
-    width, height, left, bottom, top = 720.0, 240.0, 52.0, 40.0, 12.0
+    width, height, left, bottom, top = 720.0, 250.0, 52.0, 40.0, 30.0
     x0, x1 = min(x for x, _ in points), max(x for x, _ in points)
     ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points))
     y0, y1 = ticks[0], ticks[-1]
@@ -117,7 +117,7 @@ def line_chart(xs: Sequence[float], ys: Sequence[float], x_label: str, y_label: 
         '<svg class="chart" viewBox="0 0 {w:.0f} {h:.0f}" role="img" '
         'aria-label="{y} over {x}: from {a:.4g} to {b:.4g}">'
         '<text class="axis" x="{w2:.0f}" y="{h2:.0f}" text-anchor="middle">{x}</text>'
-        '<text class="axis" x="6" y="10">{y}</text>'
+        '<text class="axis" x="12" y="18">{y}</text>'
     ).format(
         w=width,
         h=height + 6,

@@ -188,7 +188,7 @@ def distance_picture(
     points = rays_o[hit] + hits.t[hit, None] * rays_d[hit]
     colours = viridis(other.distance(points) / full_scale)
     colours[~judged(points)] = UNSEEN
-    shade = 0.6 + 0.4 * np.abs((hits.normal[hit] * rays_d[hit]).sum(1))
+    shade = 0.8 + 0.2 * np.abs((hits.normal[hit] * rays_d[hit]).sum(1))
     picture = np.full((len(rays_o), 3), BACKDROP[0], dtype=np.float32)
     picture[hit] = colours * shade[:, None]
     return picture.reshape(camera.height, camera.width, 3)

@@ -38,6 +38,9 @@ ERROR_FULL_SCALE = 0.3
 ELEVATION_DEG = 20.0
 _PREVIEW_TURN_DEG = 25.0
 
+Heat = list[tuple[str, list[tuple[str, int]]]]
+
+_COUNTS = frozenset({"components", "boundary_edges", "heldout_views", "registered_images"})
 VERDICT_TEXT = {
     Verdict.ACCEPT: ("Accepted", "Every gate holds."),
     Verdict.REVIEW: ("For review", "Usable, but a person should look at the points below."),
@@ -94,14 +97,14 @@ def render(
     options: Options,
     stills: list[tuple[str, int]],
     viewer: dict[str, Any],
-    heat: list[tuple[str, str]],
+    heat: Heat,
 ) -> str:
     """The page as text.
 
     Args:
         stills: (data URI, azimuth in degrees) of the turntable.
         viewer: from `pack_mesh`, with `yaw`.
-        heat: (data URI, what it shows) of the geometry's error pictures.
+        heat: (title, (data URI, azimuth in degrees) of each picture) of the geometry's error pictures.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -147,7 +150,7 @@ def figure(metric: Metric) -> str:
         return f"{value * 100:.3f} % of the diagonal"
     if metric.name.endswith("_share") or metric.name.startswith("coverage"):
         return f"{value * 100:.1f} %" if value == 0 or value > 5e-4 else f"{value * 100:.2g} %"
-    if float(value).is_integer() and unit in ("photos", ""):
+    if metric.name in _COUNTS:
         return f"{value:,.0f}{' ' + unit if unit else ''}"
     return f"{value:.{2 if unit else 3}f}{' ' + unit if unit else ''}"
 
@@ -198,7 +201,7 @@ def _comparisons(views: list[View], options: Options) -> list[dict[str, Any]]:
     return rows
 
 
-def _heat(evidence: Evidence, caster: RayCaster, front: FloatArray, context: Context) -> list[tuple[str, str]]:
+def _heat(evidence: Evidence, caster: RayCaster, front: FloatArray, context: Context) -> Heat:
     """Pictures of the mesh coloured by distance to the truth, and of the truth by distance to the mesh."""
     measured = evidence.measured
     if measured is None:
@@ -219,18 +222,20 @@ def _heat(evidence: Evidence, caster: RayCaster, front: FloatArray, context: Con
     def not_support(points: FloatArray) -> npt.NDArray[np.bool_]:
         return ~is_support(points, surface.support, surface.diagonal)
 
-    pictures = []
+    groups = []
     for shown, other, judged, what in (
         (moved, surface.caster, not_support, "Mesh, by its distance to the true surface"),
         (surface.caster, moved, seen, "True surface, by its distance to the mesh"),
     ):
+        pictures = []
         for k in range(HEAT_VIEWS):
             context.check()
             azimuth = _PREVIEW_TURN_DEG + k * 360.0 / HEAT_VIEWS
             camera, c2w = orbit(surface.mesh.vertices, up, matrix[:3, :3] @ front, azimuth, ELEVATION_DEG, HEAT_PX)
             picture = distance_picture(shown, other, camera, c2w, full_scale, judged)
-            pictures.append((data_uri(to_jpeg(picture)), f"{what}, seen from {k * 360 // HEAT_VIEWS}°"))
-    return pictures
+            pictures.append((data_uri(to_jpeg(picture)), k * 360 // HEAT_VIEWS))
+        groups.append((what, pictures))
+    return groups
 
 
 def _curve(training: dict[str, Any]) -> Markup | None:

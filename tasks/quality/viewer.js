@@ -66,7 +66,7 @@
   gl.enable(gl.DEPTH_TEST);
 
   const radius = Math.hypot(...data.extent) / 2;
-  const home = { yaw: data.yaw, pitch: 0.35, distance: radius * 3.1 };
+  const home = { yaw: data.yaw, pitch: 0.35, distance: radius * 2.9 };
   let { yaw, pitch, distance } = home;
   let clay = false, pending = false;
 
