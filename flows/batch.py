@@ -6,14 +6,33 @@ without Prefect, Ray or any library that computes.
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TypeVar
 
-from flows.plan import BatchPlan
-from flows.progress import Board
+from flows.asset import Walk, finished_status, walk
+from flows.plan import AssetPlan, BatchPlan
+from flows.progress import Board, StatusKeeper
+from flows.runner import Runner, make_runner
+from flows.state import read_status, write_status
 from infra.settings import RunSettings
-from models.status import AssetStatus, Phase
+from infra.storage import open_store
+from models.errors import DigitizeError, ReasonCode
+from models.results import STAGES
+from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
+from models.store import Store
+
+_LOOKUPS = 16
+"""Assets looked up at once: on S3 each lookup waits for the server."""
+_POLL_S = 0.1
+_ASSETS_AT_ONCE = {"inline": 1, "ray": 4}
 
 
 @dataclass(frozen=True)
@@ -24,7 +43,7 @@ class BatchOutcome:
     statuses: dict[str, AssetStatus]
     """The final status of each asset, in the plan's order; assets whose sources are unusable come last."""
     all_committed: bool
-    """Nothing had to run: every stage of every asset was committed before."""
+    """Nothing had to run: each asset was finished, by its last commit or by one that rejected it."""
     cancelled: bool
     seconds: float
     """Wall seconds."""
@@ -37,29 +56,180 @@ class BatchOutcome:
         return dict(Counter(status.phase for status in self.statuses.values()))
 
 
-@dataclass
-class RunOptions:
-    """skeleton"""
-
-    cancel: threading.Event = field(default_factory=threading.Event)
-
-
 def run_batch(
     plan: BatchPlan,
     settings: RunSettings,
     *,
     board: Board | None = None,
     cancel: threading.Event | None = None,
+    runner: Runner | None = None,
 ) -> BatchOutcome:
     """Bring every asset of a plan as far as it gets. One asset's trouble never stops the others.
 
     Called from the main thread it handles SIGINT and SIGTERM: the work stops within seconds and the assets that were
-    not finished are `cancelled`; the next run goes on from there.
+    not finished are `cancelled`; the next run goes on from there. A second signal stops the program at once.
 
     Args:
         board: follows every change while the batch runs; `board.subscribe` before the call for a live display.
         cancel: set it from another thread to cancel.
+        runner: where stages run; the settings' own when None. The caller closes what it gives.
 
-    Raises DigitizeError when the batch as a whole cannot run (store or Ray cluster unreachable).
+    Raises DigitizeError when the batch as a whole cannot run: its store or its Ray cluster cannot be reached.
     """
-    raise NotImplementedError
+    start = time.monotonic()
+    board = board or Board(plan.name)
+    cancel = cancel or threading.Event()
+    store = open_store(plan.store_uri)
+    for asset in plan.assets:
+        board.add(asset.id)
+    _set_aside(plan, store, board)
+    open_assets = _look_up(plan, store, board)
+    run = None
+    if open_assets:
+        with _signals_set(cancel), StatusKeeper(board, store):
+            run = _run_open(plan.name, open_assets, store, board, settings, cancel, runner)
+    order = [asset.id for asset in plan.assets] + list(plan.unusable)
+    return BatchOutcome(
+        batch=plan.name,
+        statuses={asset: board.get(asset) for asset in order},
+        all_committed=not open_assets and not plan.unusable,
+        cancelled=bool(open_assets) and cancel.is_set(),
+        seconds=time.monotonic() - start,
+        run=run,
+    )
+
+
+def _set_aside(plan: BatchPlan, store: Store, board: Board) -> None:
+    """Quarantine the assets whose sources are unusable."""
+    for asset, error in plan.unusable.items():
+        status = AssetStatus(
+            batch=plan.name,
+            asset=asset,
+            phase=Phase.QUARANTINED,
+            stages={stage: StageStatus(state=StageState.SKIPPED) for stage in STAGES},
+            failure=Failure.of(error),
+        )
+        board.put(write_status(store, status))
+
+
+def _look_up(plan: BatchPlan, store: Store, board: Board) -> list[AssetPlan]:
+    """Put the finished assets on the board; the others, in the plan's order."""
+
+    def look(asset: AssetPlan) -> Walk | None:
+        found = walk(asset, store)
+        if found.request is not None:
+            return None
+        before = read_status(store, plan.name, asset.id)
+        status = finished_status(asset, found, None if before is None else before.run)
+        if before is None or (before.phase, before.verdict) != (status.phase, status.verdict):
+            status = write_status(store, status)
+        board.put(status)
+        return found
+
+    with ThreadPoolExecutor(_LOOKUPS) as pool:
+        found = list(pool.map(look, plan.assets))
+    return [asset for asset, finished in zip(plan.assets, found, strict=True) if finished is None]
+
+
+def _run_open(
+    batch: str,
+    assets: list[AssetPlan],
+    store: Store,
+    board: Board,
+    settings: RunSettings,
+    cancel: threading.Event,
+    runner: Runner | None,
+) -> str | None:
+    """Run the unfinished assets as one Prefect flow run; its id. Whatever it leaves unfinished is cancelled."""
+    own = make_runner(settings, store.uri) if runner is None else None
+    used = runner or own
+    assert used is not None
+    try:
+        window = settings.assets_at_once or _ASSETS_AT_ONCE[settings.runner]
+        plans = {asset.id: asset for asset in assets}
+        return _in_thread(lambda: _run_flow(batch, plans, store, board, used, cancel, window), cancel)
+    finally:
+        for asset in assets:
+            if board.get(asset.id).phase in (Phase.PENDING, Phase.RUNNING):
+                board.change(asset.id, phase=Phase.CANCELLED)
+        if own is not None:
+            own.close()
+
+
+def _run_flow(
+    batch: str,
+    plans: dict[str, AssetPlan],
+    store: Store,
+    board: Board,
+    runner: Runner,
+    cancel: threading.Event,
+    window: int,
+) -> str | None:
+    from flows import local_prefect
+
+    local_prefect.prepare()
+    from flows.orchestration import Session, run_flow
+
+    local_prefect.quiet()
+    try:
+        return run_flow(batch, Session(plans, store, board, runner, cancel, window))
+    except DigitizeError:
+        raise
+    except Exception as error:
+        raise DigitizeError(
+            ReasonCode.WORKER_LOST,
+            f"the Prefect flow run ended early: {type(error).__name__}: {error}",
+            hint=f"Check PREFECT_API_URL, or unset it to run without a server; log: {local_prefect.log_file()}",
+            retryable=True,
+        ) from error
+
+
+_R = TypeVar("_R")
+
+
+def _in_thread(function: Callable[[], _R], cancel: threading.Event) -> _R:
+    """Call a function in a thread of its own, so that this one is free for signals and Prefect installs no handlers.
+
+    An exception here, a second Ctrl-C for example, cancels the work and does not wait for it.
+    """
+    outcome: Future[_R] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=work, name="digitize-batch", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_S)
+    except BaseException:
+        cancel.set()
+        raise
+    return outcome.result()
+
+
+@contextmanager
+def _signals_set(cancel: threading.Event) -> Iterator[None]:
+    """The first SIGINT or SIGTERM sets `cancel`; the second one does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        cancel.set()
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        for number in before:
+            signal.signal(number, on_signal)
+        yield
+    finally:
+        restore()

@@ -1,0 +1,189 @@
+"""The batch as a Prefect flow: a task run an asset, within it a task run a stage. The only module that knows Prefect.
+
+Assets are task runs and not subflows: a subflow costs about a second before it starts, a task run a few milliseconds.
+Prefect keeps no results and caches nothing: the commits in the store do both. `flows.local_prefect.prepare` must have
+run before this module is imported: Prefect reads its settings on import.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import flow, get_client, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import StateType
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed, State
+from prefect.utilities.annotations import quote
+
+from flows.asset import run_asset, run_with_progress
+from flows.plan import AssetPlan
+from flows.progress import Board
+from flows.runner import Runner
+from models.errors import DigitizeError, ReasonCode
+from models.results import Done, StageRequest
+from models.status import AssetStatus, Phase
+from models.store import Store
+
+RETRIES = 2
+RETRY_DELAY_S = 2
+_POLL_S = 2.0
+"""Between two looks at whether somebody cancelled the flow run on the server."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the tasks of one batch share. It never passes through Prefect, which would have to pickle it."""
+
+    plans: dict[str, AssetPlan]
+    store: Store
+    board: Board
+    runner: Runner
+    cancel: threading.Event
+    window: int
+    """Assets in flight."""
+
+
+_sessions: dict[str, Session] = {}
+
+
+def run_flow(batch: str, session: Session) -> str | None:
+    """Run the assets of a session as one Prefect flow run and return its id."""
+    token = f"{batch}-{id(session)}"
+    _sessions[token] = session
+    try:
+        state: State[Any] = digitize_batch(batch, list(session.plans), token, return_state=True)
+    finally:
+        del _sessions[token]
+    if state.is_failed() or state.is_crashed():
+        state.result(raise_on_failure=True)
+    run_id = state.state_details.flow_run_id
+    return None if run_id is None else str(run_id)
+
+
+@flow(name="digitize_batch", flow_run_name="{batch}", persist_result=False, validate_parameters=False)
+def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
+    """Run the assets of a batch in a window. `session` names what this process holds for the run."""
+    shared = _sessions[session]
+    context = FlowRunContext.get()
+    run = None if context is None or context.flow_run is None else str(context.flow_run.id)
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch_server, args=(run, shared.cancel, over), daemon=True)
+    watcher.start()
+    try:
+        _run_window(iter(assets), session, run, min(shared.window, len(assets)))
+    finally:
+        over.set()
+        watcher.join()
+    statuses = shared.board.all()
+    create_table_artifact(key=f"digitize-{_slug(batch)}", table=_table(statuses), description=f"Batch {batch}")
+    if shared.cancel.is_set():
+        return Cancelled(message="the run was cancelled")
+    return Completed(message=_summary(statuses))
+
+
+def _run_window(assets: Iterator[str], session: str, run: str | None, window: int) -> None:
+    """Run assets in `window` threads, each of which takes the next one when it is free, until there is none left or
+    the run is cancelled."""
+    lock = threading.Lock()
+    cancel = _sessions[session].cancel
+
+    def work() -> None:
+        while not cancel.is_set():
+            with lock:
+                asset = next(assets, None)
+            if asset is None:
+                return
+            digitize_asset(asset, session, run, return_state=True)
+
+    with ThreadPoolExecutor(window, thread_name_prefix="asset") as pool:
+        # Prefect knows by context variables which flow run a task belongs to
+        futures = [pool.submit(contextvars.copy_context().run, work) for _ in range(window)]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            cancel.set()
+            raise
+
+
+@task(name="asset", task_run_name="{asset}", persist_result=False, cache_policy=NO_CACHE)
+def digitize_asset(asset: str, session: str, run: str | None) -> State[Any]:
+    """All stages of one asset. Its state carries the asset's phase as name."""
+    shared = _sessions[session]
+
+    def run_stage(request: StageRequest) -> Done:
+        stage_task = digitize_stage.with_options(name=str(request.stage))
+        return stage_task(asset, str(request.stage), quote(request), session)
+
+    status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run)
+    name = status.phase.capitalize()
+    if status.phase is Phase.CANCELLED:
+        return Cancelled(message="the run was cancelled")
+    if status.failure is not None:
+        return Failed(name=name, message=f"[{status.failure.code}] {status.failure.message}")
+    message = "; ".join(f"[{reason.code}] {reason.message}" for reason in status.reasons) or str(status.verdict)
+    return Completed(name=name, message=message)
+
+
+def _worth_retrying(task: Any, task_run: Any, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, DigitizeError) and error.retryable and error.code is not ReasonCode.CANCELLED
+
+
+@task(
+    task_run_name="{asset} {stage}",
+    persist_result=False,
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAY_S,
+    retry_condition_fn=_worth_retrying,
+)
+def digitize_stage(asset: str, stage: str, request: quote[StageRequest], session: str) -> Done:
+    """One stage of one asset, wherever the runner puts it. The request is quoted so that Prefect does not search it
+    for futures."""
+    shared = _sessions[session]
+    return run_with_progress(shared.runner, shared.board, request.unquote(), shared.cancel.is_set)
+
+
+def _watch_server(run: str | None, cancel: threading.Event, over: threading.Event) -> None:
+    """Cancel when somebody cancels the flow run on the server. A server that does not answer changes nothing."""
+    if run is None:
+        return
+    with get_client(sync_client=True) as client:
+        while not over.wait(_POLL_S):
+            try:
+                state = client.read_flow_run(run).state
+            except Exception:
+                continue
+            if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+                cancel.set()
+                return
+
+
+def _slug(batch: str) -> str:
+    """Artifact keys are a-z, 0-9 and dashes."""
+    return "".join(char if char.isalnum() else "-" for char in batch)
+
+
+def _table(statuses: Sequence[AssetStatus]) -> list[list[Any]]:
+    rows: list[list[Any]] = [["asset", "phase", "verdict", "seconds", "why"]]
+    for status in statuses:
+        seconds = sum(stage.seconds or 0.0 for stage in status.stages.values())
+        why = [f"[{reason.code}] {reason.message}" for reason in status.reasons]
+        if status.failure is not None:
+            why.append(f"[{status.failure.code}] {status.failure.message}")
+        rows.append([status.asset, str(status.phase), str(status.verdict or ""), round(seconds, 1), "; ".join(why)])
+    return rows
+
+
+def _summary(statuses: Sequence[AssetStatus]) -> str:
+    counts = Counter(status.phase for status in statuses)
+    return ", ".join(f"{counts[phase]} {phase}" for phase in Phase if counts[phase])
