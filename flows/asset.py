@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from models.results import STAGES, Done, Reason, Stage, StageRequest
 from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
 from models.store import Store
 from tasks.commit import find_done
+
+_log = logging.getLogger("digitize.asset")
 
 RunStage = Callable[[StageRequest], Done]
 """Runs one stage, or raises DigitizeError."""
@@ -95,6 +98,7 @@ def run_asset(plan: AssetPlan, store: Store, board: Board, run_stage: RunStage, 
     except DigitizeError as error:
         return _stopped(plan, board, found, stage, error)
     except Exception as error:
+        _log.exception("asset %s, stage %s: unexpected error", plan.id, stage)
         failure = DigitizeError(ReasonCode.INTERNAL, f"{type(error).__name__}: {error}", asset=plan.id)
         return _stopped(plan, board, found, stage, failure)
     return _finished(plan, board, found)

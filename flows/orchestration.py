@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_client, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
 from flows.asset import run_asset, run_with_progress
@@ -146,11 +147,11 @@ def _worth_retrying(task: Any, task_run: Any, state: State[Any]) -> bool:
     retry_delay_seconds=RETRY_DELAY_S,
     retry_condition_fn=_worth_retrying,
 )
-def digitize_stage(asset: str, stage: str, request: quote[StageRequest], session: str) -> Done:
-    """One stage of one asset, wherever the runner puts it. The request is quoted so that Prefect does not search it
-    for futures."""
+def digitize_stage(asset: str, stage: str, request: StageRequest, session: str) -> Done:
+    """One stage of one asset, wherever the runner puts it. The caller quotes the request so that Prefect does
+    not search it for futures."""
     shared = _sessions[session]
-    return run_with_progress(shared.runner, shared.board, request.unquote(), shared.cancel.is_set)
+    return run_with_progress(shared.runner, shared.board, request, shared.cancel.is_set)
 
 
 def _watch_server(run: str | None, cancel: threading.Event, over: threading.Event) -> None:
@@ -160,7 +161,7 @@ def _watch_server(run: str | None, cancel: threading.Event, over: threading.Even
     with get_client(sync_client=True) as client:
         while not over.wait(_POLL_S):
             try:
-                state = client.read_flow_run(run).state
+                state = client.read_flow_run(UUID(run)).state
             except Exception:
                 continue
             if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
