@@ -142,8 +142,6 @@ def _rejected_photos(store: Store, ingest: Done | None) -> list[dict[str, Any]]:
 
 
 def remedy(status: AssetStatus, spec: str) -> str:
-    """The next thing to do about an asset, as a command where there is one; empty when nothing is left to do."""
-    word = phase_word(status)
-    if word in ("lost", Phase.CANCELLED, Phase.PENDING) or (status.failure is not None and status.failure.retryable):
-        return f"digitize run {spec} --asset {status.asset}"
-    return ""
+    """The command that goes on with an asset, once what is wrong is corrected; empty when nothing is left to do."""
+    moving = status.phase is Phase.RUNNING and not is_lost(status)
+    return "" if moving or status.phase is Phase.DONE else f"digitize run {spec} --asset {status.asset}"

@@ -112,7 +112,7 @@ def asset_document(status: AssetStatus, places: Places) -> dict[str, Any]:
 
 
 def _say_statuses(out: Output, rows: list[tuple[AssetStatus, Places]]) -> None:
-    from flows.commands.look import PHASE_STYLES, ago, plain, stages_text, table, verdict_text
+    from flows.commands.look import PHASE_STYLES, ago, marks_text, plain, table, verdict_text
     from flows.overview import phase_word
 
     grid = table("asset", "state", "verdict", "stages", "changed", "why")
@@ -123,15 +123,16 @@ def _say_statuses(out: Output, rows: list[tuple[AssetStatus, Places]]) -> None:
             plain(each.asset, "bold"),
             plain(word, PHASE_STYLES[word]),
             verdict_text(each.verdict),
-            stages_text(each),
+            marks_text(each),
             plain(ago(now - each.updated_at) if each.updated_at else "never", "dim"),
             plain(why(each)),
         )
     out.show(grid)
     words = [phase_word(each) for each, _ in rows]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in PHASE_STYLES if word in words)
     review = sum(each.verdict == "review" for each, _ in rows)
-    out.say(f"\n{counts}" + (f", {review} to review" if review else ""), style="bold")
+    more = {"done": f" ({review} to review)"} if review else {}
+    counts = [f"{words.count(word)} {word}{more.get(word, '')}" for word in PHASE_STYLES if word in words]
+    out.say(f"\n{', '.join(counts)}", style="bold")
     if "lost" in words:
         out.say("lost: the run stopped writing. Run again: what is committed is kept.", style="yellow")
 
@@ -200,7 +201,7 @@ def _say_account(out: Output, account: Account, next_step: str) -> None:
 
     status = account.status
     word = phase_word(status)
-    head = plain(status.asset, "bold").append("  ").append(word, PHASE_STYLES[word])
+    head = Text().append_text(plain(status.asset, "bold")).append("  ").append(word, PHASE_STYLES[word])
     if status.verdict is not None:
         head.append("  ").append_text(verdict_text(status.verdict))
     out.say(head)
@@ -225,11 +226,12 @@ def _say_account(out: Output, account: Account, next_step: str) -> None:
     }
     if any(where.values()):
         _section(out, "where")
+        width = max(len(name) for name, path in where.items() if path)
         for name, path in where.items():
             if path:
-                out.say(Text(f"{name}  ", style="dim"), plain(path))
+                out.say(Text(f"{name:<{width}}  ", style="dim"), plain(path))
     if next_step:
-        _section(out, "next")
+        _section(out, "then" if status.reasons or status.failure else "next")
         out.say(next_step)
 
 
@@ -261,16 +263,16 @@ def _say_gates(out: Output, account: Account) -> None:
         return
     _section(out, "gates")
     grid = table("", "metric", "value", "bound", "otherwise", right=("value",))
-    for outcomes in account.gates.values():
-        for each in sorted(outcomes, key=lambda outcome: outcome.passed):
-            missed = not each.passed
-            grid.add_row(
-                Text("✗", style="bold red") if missed else Text("✓", style="green"),
-                plain(each.gate.metric, "bold" if missed else ""),
-                plain(f"{each.value:.4g}", "bold" if missed else ""),
-                plain(each.gate.bound, "dim"),
-                plain(each.gate.otherwise.value, VERDICT_STYLES[each.gate.otherwise] if missed else "dim"),
-            )
+    outcomes = [outcome for each in account.gates.values() for outcome in each]
+    for each in sorted(outcomes, key=lambda outcome: outcome.passed):
+        missed = not each.passed
+        grid.add_row(
+            Text("✗", style="bold red") if missed else Text("✓", style="green"),
+            plain(each.gate.metric, "bold" if missed else ""),
+            plain(f"{each.value:.4g}", "bold" if missed else ""),
+            plain(each.gate.bound, "dim"),
+            plain(each.gate.otherwise.value, VERDICT_STYLES[each.gate.otherwise] if missed else "dim"),
+        )
     out.show(grid)
 
 

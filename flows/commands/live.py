@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from flows.commands.look import PHASE_STYLES, duration, plain, stages_text, table, verdict_text
+from flows.commands.look import PHASE_STYLES, duration, marks_text, plain, table, verdict_text
 from flows.estimate import AssetForecast
 from flows.progress import Board
 from models.results import STAGES, Stage
@@ -65,7 +65,7 @@ class LiveBoard:
         shown += [status for status in statuses if status.phase is Phase.PENDING]
         grid = table("asset", "stages", "")
         for status in shown[:room]:
-            grid.add_row(plain(status.asset, "bold"), stages_text(status), plain(_message(status), "dim"))
+            grid.add_row(plain(status.asset, "bold"), marks_text(status), plain(_message(status), "dim"))
         counts = [(phase, sum(status.phase is phase for status in statuses)) for phase in Phase]
         line = Text("  ").join(Text(f"{count} {phase.value}", PHASE_STYLES[phase]) for phase, count in counts if count)
         line.append(f"   {duration(time.monotonic() - self._start)}", "dim")

@@ -11,7 +11,7 @@ from rich.text import Text
 from flows.commands.output import printable
 from models.quality import Verdict
 from models.results import STAGES, Stage
-from models.status import AssetStatus, Phase, StageState
+from models.status import AssetStatus, Phase, StageState, StageStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +50,7 @@ def plain(text: object, style: str = "") -> Text:
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
     """An empty table in the house's look; the columns of `right` are aligned to the right."""
     numbers = set(right)
-    result = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False, show_edge=False)
+    result = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         result.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return result
@@ -67,8 +67,21 @@ def stage_text(stage: Stage, state: StageState, note: str = "") -> Text:
     return Text(f"{mark} {stage.value}{' ' + note if note else ''}", style=style)
 
 
-def stages_text(status: AssetStatus, width: int = 0) -> Text:
-    """All stages of an asset in one line."""
+def marks_text(status: AssetStatus) -> Text:
+    """All stages of an asset as marks, then the one that runs or failed: `✓✓▸··· train 43%`."""
+    text, current = Text(), Text()
+    for stage in STAGES:
+        found = status.stages.get(stage, StageStatus())
+        text.append(*STAGE_MARKS[found.state])
+        if found.state is StageState.RUNNING:
+            current = Text(f" {stage.value} {found.share:.0%}", "cyan")
+        elif found.state is StageState.FAILED:
+            current = Text(f" {stage.value}", "red")
+    return text + current
+
+
+def stages_text(status: AssetStatus) -> Text:
+    """All stages of an asset by name in one line."""
     parts = []
     for stage in STAGES:
         found = status.stages.get(stage)
@@ -90,6 +103,15 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d}" if hours < 48 else f"{hours / 24:.1f} days"
 
 
+def brief(seconds: float) -> str:
+    """A duration for narrow columns: `40s`, `12m`, `3.3h`."""
+    if seconds < 1:
+        return "<1s"
+    if seconds < 90:
+        return f"{seconds:.0f}s"
+    return f"{seconds / 60:.0f}m" if seconds < 90 * 60 else f"{seconds / 3600:.1f}h"
+
+
 def span(low: float, high: float) -> str:
     """A range of durations: `4–9 min`."""
     first, last = duration(low), duration(high)
@@ -98,11 +120,6 @@ def span(low: float, high: float) -> str:
     first_number, _, first_unit = first.rpartition(" ")
     _, _, last_unit = last.rpartition(" ")
     return f"{first_number}–{last}" if first_unit == last_unit and first_number.isdigit() else f"{first} – {last}"
-
-
-def gigabytes(value: float) -> str:
-    """An amount of memory or disk."""
-    return f"{value:.0f} GB" if value >= 10 else f"{value:.1f} GB"
 
 
 def ago(seconds: float) -> str:

@@ -89,29 +89,31 @@ def _range(seconds: tuple[float, float, float]) -> dict[str, float]:
 
 
 def _say_plan(out: Output, assets: list[AssetForecast], total: Totals, here: Room, warnings: list[str]) -> None:
-    from flows.commands.look import duration, gigabytes, plain, span, table
+    from flows.commands.look import duration, plain, span, table
     from models.results import STAGES
 
-    grid = table("asset", "photos", *(stage.value for stage in STAGES), "time", "memory", right=("photos", "memory"))
+    grid = table("asset", "photos", *(stage.value for stage in STAGES), "time", right=("photos",))
+    for column in grid.columns[1:]:
+        column.no_wrap = True
     for asset in assets:
         running = [each for each in asset.stages.values() if each.runs]
         low, high = (sum(each.seconds[i] for each in running) for i in (0, 2))
-        memory = max((each.memory_gb for each in running), default=0.0)
-        grid.add_row(
-            plain(asset.id, "bold"),
-            str(asset.photos),
-            *(_cell(each) for each in asset.stages.values()),
-            span(low, high) if running else plain("–", "dim"),
-            gigabytes(memory) if running else plain("–", "dim"),
-        )
+        cells = (_cell(each) for each in asset.stages.values())
+        time = span(low, high) if running else plain("–", "dim")
+        grid.add_row(plain(asset.id, "bold"), str(asset.photos), *cells, time)
+    if total.stages:
+        grid.add_section()
+        grid.add_row(plain("memory", "dim"), "", *_memory_cells(assets), "")
     if assets:
         out.show(grid)
+        out.say("✓ cached   ▸ will run   · waits for the stage before it   – not reached, rejected before", style="dim")
     if total.stages == 0:
         out.say("\neverything is committed: a run has nothing to do" if assets else "", style="green")
         return
     low, expected, high = total.seconds
     pace = f", {total.at_once} assets at once" if total.at_once > 1 else ""
-    out.say(f"\n{total.stages} stages to run, about {duration(expected)} ({span(low, high)}{pace})", style="bold")
+    work = f"{total.stages} stage{'s' if total.stages > 1 else ''} to run"
+    out.say(f"\n{work}, about {duration(expected)} ({span(low, high)}{pace})", style="bold")
     store = "" if here.store_gb is None else f", store about {total.store_gb:.1f} of {here.store_gb:.0f} GB"
     out.say(
         f"memory {total.memory_gb:.1f} of {here.memory_gb:.0f} GB, "
@@ -128,15 +130,24 @@ def _say_plan(out: Output, assets: list[AssetForecast], total: Totals, here: Roo
         out.say(f"too little {printable(warning)}", style="bold yellow")
 
 
+def _memory_cells(assets: list[AssetForecast]) -> list[Text]:
+    """The most memory that each stage takes in any asset."""
+    from flows.commands.look import plain
+    from models.results import STAGES
+
+    needs = [max((each.stages[stage].memory_gb for each in assets), default=0.0) for stage in STAGES]
+    return [plain(f"{need:.1f} GB" if need else "", "dim") for need in needs]
+
+
 def _cell(each: Forecast) -> Text:
     from rich.text import Text
 
-    from flows.commands.look import duration
+    from flows.commands.look import brief
     from flows.estimate import StageOutlook
 
     if each.outlook is StageOutlook.CACHED:
-        return Text("✓ cached", style="dim green")
+        return Text("✓", style="green")
     if each.outlook is StageOutlook.NOT_REACHED:
-        return Text("– rejected", style="dim red")
+        return Text("–", style="dim")
     waits = each.outlook is StageOutlook.WAITS
-    return Text(f"{'·' if waits else '▸'} {duration(each.seconds[1])}", style="" if waits else "cyan")
+    return Text(f"{'·' if waits else '▸'} {brief(each.seconds[1])}", style="" if waits else "cyan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -102,7 +103,8 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
     forecasts = forecast(plan, store)
     total = totals(plan, forecasts, settings)
     board = Board(plan.name, [asset.id for asset in plan.assets])
-    with watching(out.console, board, Remaining(forecasts, total.at_once)):
+    watch = watching(out.console, board, Remaining(forecasts, total.at_once)) if total.stages else nullcontext()
+    with watch:
         outcome = run_batch(plan, settings, board=board)
     rows = [(status, find_places(store, status)) for status in outcome.statuses.values()]
     _say_outcome(out, spec, outcome, rows)
