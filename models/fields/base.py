@@ -42,6 +42,8 @@ class Field(nn.Module):
     """The value at which the surface lies; inside is `value > level` for densities, `value < level` for distances."""
     step: float = 2.0 * math.sqrt(3.0) / 512.0
     """Length of a rendering step in field units."""
+    near: float = 0.0
+    """Distance from a camera in field units within which nothing is rendered."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,17 +100,18 @@ class Field(nn.Module):
         return slope
 
     def surroundings(
-        self, rays_o: Tensor, rays_d: Tensor, t_in: Tensor, t_out: Tensor
+        self, rays_o: Tensor, rays_d: Tensor, t_in: Tensor, t_out: Tensor, visible: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What lies outside the cube along rays; by default nothing, on black.
 
         Args:
             rays_o, rays_d: [R, 3] in field coordinates.
             t_in, t_out: [R] where the rays enter and leave the cube (`march.cube_interval`).
+            visible: [R] bool, whether what is behind the cube is asked for.
 
         Returns:
             front [R, 3], the sRGB light from in front of the cube; transmittance [R] of what is in front;
-            behind [R, 3], the sRGB light from behind it.
+            behind [R, 3], the sRGB light from behind it, black where not asked for.
         """
         return torch.zeros_like(rays_d), torch.ones_like(t_in), torch.zeros_like(rays_d)
 

@@ -91,19 +91,22 @@ class HashDensityField(Field):
         rays_d: Tensor,
         t_in: Tensor,
         t_out: Tensor,
+        visible: Tensor,
         jitter: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As Field.surroundings; samples at random places of their intervals when a generator is given."""
         if self.outside is None:
-            return super().surroundings(rays_o, rays_d, t_in, t_out)
-        front, transmittance, behind = super().surroundings(rays_o, rays_d, t_in, t_out)
+            return super().surroundings(rays_o, rays_d, t_in, t_out, visible)
+        front, transmittance, behind = super().surroundings(rays_o, rays_d, t_in, t_out, visible)
         hit = (t_out > t_in).nonzero()[:, 0]
         if len(hit):
             edges = front_edges(t_in[hit], self.near)
             light, through = self.outside.segment(rays_o[hit], rays_d[hit], edges, _places(edges, jitter))
             front, transmittance = front.index_copy(0, hit, light), transmittance.index_copy(0, hit, through)
-        edges = back_edges(self._behind(rays_o, rays_d, t_in, t_out))
-        behind, _ = self.outside.segment(rays_o, rays_d, edges, _places(edges, jitter))
+        if len(seen := visible.nonzero()[:, 0]):
+            edges = back_edges(self._behind(rays_o, rays_d, t_in, t_out)[seen])
+            light, _ = self.outside.segment(rays_o[seen], rays_d[seen], edges, _places(edges, jitter))
+            behind = behind.index_copy(0, seen, light)
         return front, transmittance, behind
 
     def _behind(self, rays_o: Tensor, rays_d: Tensor, t_in: Tensor, t_out: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class _Encode(torch.autograd.Function):
         return torch.view_as_real(out.t().contiguous()).view(len(x), -1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (table,) = ctx.saved_tensors
         count, levels = len(dy), ctx.levels
@@ -152,7 +152,7 @@ def encode(x: Tensor, table: Tensor, levels: tuple[Level, ...]) -> Tensor:
     Returns:
         [N, 2 * levels], the two features of a level side by side.
     """
-    features: Tensor = _Encode.apply(x, table, levels)
+    features: Tensor = _Encode.apply(x, table, levels)  # type: ignore[no-untyped-call]
     return features
 
 

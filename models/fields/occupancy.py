@@ -65,12 +65,6 @@ class OccupancyGrid(nn.Module):
         pooled = nn.functional.max_pool3d(fine, COARSE)
         self.coarse_cells = nn.functional.max_pool3d(pooled, 3, 1, 1)[0, 0].to(torch.uint8)
 
-    def centres(self) -> Tensor:
-        """[G^3, 3] centres of the cells in field coordinates, x fastest."""
-        axis = (torch.arange(self.resolution, device=self.density.device) + 0.5) * (2.0 / self.resolution) - 1.0
-        z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-        return torch.stack([x, y, z], -1).view(-1, 3)
-
     @torch.no_grad()
     def refresh(
         self,
@@ -113,3 +107,10 @@ class OccupancyGrid(nn.Module):
         pools = (allowed, occupied if len(occupied) else allowed)
         picks = [p[torch.randint(max(len(p), 1), (half,), generator=generator, device=device)] for p in pools if len(p)]
         return torch.cat(picks) if picks else allowed
+
+
+def cell_centres(resolution: int) -> Tensor:
+    """[G^3, 3] centres of the cells of a grid over [-1, 1]^3, x fastest."""
+    axis = (torch.arange(resolution) + 0.5) * (2.0 / resolution) - 1.0
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    return torch.stack([x, y, z], -1).view(-1, 3)

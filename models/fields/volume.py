@@ -35,7 +35,7 @@ class _Weights(torch.autograd.Function):
         return weights, transmittance
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_weights: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         tau, ray, first, transmittance, weights = ctx.saved_tensors
         product = (d_weights * weights).double()
@@ -59,7 +59,7 @@ def render_weights(density: Tensor, delta: Tensor | float, ray: Tensor, rays: in
     Returns:
         weights [N] and the transmittance [N] in front of each sample.
     """
-    return _Weights.apply(density * delta, ray, rays)  # type: ignore[no-any-return]
+    return _Weights.apply(density * delta, ray, rays)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sum_along_rays(values: Tensor, ray: Tensor, rays: int) -> Tensor:

@@ -1,0 +1,121 @@
+"""From poses to a trained radiance field: read the photos, forbid the cells nobody sees, train."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from models.camera import PoseSet, apply_similarity_to_c2w
+from models.errors import DigitizeError, ReasonCode
+from models.fields.base import Field
+from models.fields.hash_density import HashDensityField
+from models.fields.occupancy import COARSE, OccupancyGrid, cell_centres
+from tasks.context import Context
+from tasks.train.methods.hash_density import Options, estimate
+from tasks.train.photos import PixelBank, load_bank
+from tasks.train.radiance import RadianceLearner
+from tasks.train.trainer import Budget, Progress, train
+from tasks.train.visibility import hidden_cells
+
+FEATURES = 16
+
+
+class Fitted(NamedTuple):
+    """A trained field and how it went."""
+
+    field: Field
+    progress: Progress
+    psnr_train: float
+    """dB on a subset of the training pixels."""
+    psnr_heldout: float | None
+    """dB on a subset of the held-out pixels; None without held-out photos."""
+    occupancy: float
+    """Share of the cube's cells that are occupied."""
+
+
+def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
+    """Train a HashDensityField on the pictures of the input `pose`.
+
+    Raises:
+        DigitizeError(out_of_memory): the memory expected exceeds what the stage was given.
+        DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
+    """
+    heldout = poses.of_split("heldout")
+    _check_memory(poses, options, context)
+    torch.manual_seed(context.request.seed)
+    device = context.device
+
+    field = _new_field(poses, options, context.request.seed).to(device)
+    bank = _bank(poses, "train", options.photo_memory_gb, context)
+    heldout_bank = _bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
+    learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
+    budget = Budget(
+        options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
+    )
+    progress = train(learner, budget, context)
+    heldout_psnr = progress.history[-1]["psnr"] if heldout else None
+    return Fitted(field.eval(), progress, learner.evaluate_training(), heldout_psnr, field.cells.share)
+
+
+def _bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: float, context: Context) -> PixelBank:
+    def open_file(path: str) -> Path:
+        return context.fetch("pose", path)
+
+    images = poses.of_split(split)
+    return load_bank(images, open_file, poses.world_from_field, memory_gb, context.device, context.check)
+
+
+def _check_memory(poses: PoseSet, options: Options, context: Context) -> None:
+    camera = poses.images[0].camera if poses.images else None
+    megapixels = camera.width * camera.height / 1e6 if camera else 0.0
+    expected = estimate(options, len(poses.images), megapixels).memory_gb
+    limit = context.request.resources.memory_gb
+    if expected > limit:
+        raise DigitizeError(
+            ReasonCode.OUT_OF_MEMORY,
+            f"training is expected to take {expected:.1f} GB, found a limit of {limit:.1f} GB",
+            asset=context.request.asset,
+        )
+
+
+def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
+    """An untrained field whose cells near cameras, and those too few cameras see, are empty for good."""
+    masked = any(image.mask for image in poses.of_split("train"))
+    object_alone = options.mask_use == "empty" and masked
+    field = HashDensityField(
+        levels=options.levels,
+        base_resolution=options.base_resolution,
+        max_resolution=options.max_resolution,
+        log2_table=options.log2_table,
+        hidden=options.hidden,
+        features=FEATURES,
+        colour_layers=options.colour_layers,
+        occupancy_resolution=options.occupancy_resolution,
+        step=2.0 * math.sqrt(3.0) / options.ray_steps,
+        background_levels=0 if object_alone else options.background_levels,
+        near=options.near,
+    )
+    field.reset(torch.Generator().manual_seed(seed))
+    forbid_hidden(field.cells, poses, options)
+    return field
+
+
+def forbid_hidden(grid: OccupancyGrid, poses: PoseSet, options: Options) -> None:
+    """Empty the coarse cells whose centres `visibility.hidden_cells` names."""
+    images = poses.of_split("train")
+    field_from_world = np.linalg.inv(np.array(poses.world_from_field))
+    centres = cell_centres(grid.coarse_resolution).double().numpy()
+    hidden = hidden_cells(
+        centres,
+        [image.camera for image in images],
+        [apply_similarity_to_c2w(field_from_world, image.c2w) for image in images],
+        options.minimum_views,
+        options.near,
+    )
+    coarse = torch.from_numpy(hidden).view(*[grid.coarse_resolution] * 3)
+    fine = coarse.repeat_interleave(COARSE, 0).repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2)
+    grid.forbid(fine)

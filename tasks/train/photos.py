@@ -1,0 +1,143 @@
+"""The photos as a bank of pixels, and rays through them computed on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.camera import Camera, PosedImage, apply_similarity_to_c2w
+from models.errors import DigitizeError, ReasonCode
+
+
+class Pixels(NamedTuple):
+    """A batch of pixels with their rays."""
+
+    rays_o: Tensor
+    """[R, 3] in field coordinates."""
+    rays_d: Tensor
+    """[R, 3] unit directions in field coordinates."""
+    rgb: Tensor
+    """[R, 3] sRGB in [0, 1]."""
+    used: Tensor
+    """[R] bool: whether the mask lets the pixel count."""
+    photo: Tensor
+    """[R] int64, which photo."""
+
+
+class PixelBank:
+    """All pixels of some photos, 8 bits a channel, on one device.
+
+    Args:
+        cameras: one a photo.
+        c2f: [P, 4, 4] camera-to-field poses, OpenCV axes.
+        rgb: the photos, [H, W, 3] uint8 each.
+        masks: [H, W] uint8 each (255 = use), or None for photos without.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        c2f: npt.NDArray[np.float64],
+        rgb: Sequence[npt.NDArray[np.uint8]],
+        masks: Sequence[npt.NDArray[np.uint8] | None],
+        device: str,
+    ) -> None:
+        sizes = np.array([camera.width * camera.height for camera in cameras])
+        self.photos, self.pixels = len(cameras), int(sizes.sum())
+        self._starts = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])).to(device)
+        self._rgb = torch.from_numpy(np.concatenate([photo.reshape(-1, 3) for photo in rgb])).to(device)
+        self._mask: Tensor | None = None
+        if any(mask is not None for mask in masks):
+            full = [
+                np.full(size, 255, np.uint8) if m is None else m.ravel() for size, m in zip(sizes, masks, strict=True)
+            ]
+            self._mask = torch.from_numpy(np.concatenate(full) >= 128).to(device)
+        intrinsics = np.array([[c.width, c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=np.float64)
+        self._intrinsics = torch.from_numpy(intrinsics.astype(np.float32)).to(device)
+        self._c2f = torch.from_numpy(c2f.astype(np.float32)).to(device)
+
+    @property
+    def masked(self) -> bool:
+        """Whether any photo has a mask."""
+        return self._mask is not None
+
+    def take(self, index: Tensor) -> Pixels:
+        """The pixels of numbers [R] int64 in [0, pixels)."""
+        photo = torch.bucketize(index, self._starts, right=True) - 1
+        local = index - self._starts[photo]
+        width, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
+        columns = width.long()
+        u, v = (local % columns).float() + 0.5, (local // columns).float() + 0.5
+        axes = torch.stack([(u - cx) / fx, (v - cy) / fy, torch.ones_like(u)], 1)
+        pose = self._c2f[photo]
+        rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
+        used = torch.ones_like(index, dtype=torch.bool) if self._mask is None else self._mask[index]
+        return Pixels(pose[:, :3, 3], rays_d, self._rgb[index].float() / 255.0, used, photo)
+
+
+def load_bank(
+    images: Sequence[PosedImage],
+    open_file: Callable[[str], Path],
+    world_from_field: npt.ArrayLike,
+    memory_gb: float,
+    device: str,
+    check: Callable[[], None],
+) -> PixelBank:
+    """Read photos and masks; both are halved until they fit into `memory_gb`.
+
+    Args:
+        open_file: path within the pose stage's outputs -> local file.
+        check: called before each photo; may raise to stop.
+
+    Raises:
+        DigitizeError(undecodable, wrong_size, too_few_images).
+    """
+    if not images:
+        raise DigitizeError(ReasonCode.TOO_FEW_IMAGES, "expected at least one photo, found none")
+    shrink = 1
+    while _bytes(images, shrink) > memory_gb * 1e9:
+        shrink *= 2
+    field_from_world = np.linalg.inv(np.asarray(world_from_field, dtype=np.float64))
+    cameras, poses, photos, masks = [], [], [], []
+    for image in images:
+        check()
+        if image.image is None:
+            raise DigitizeError(ReasonCode.UNDECODABLE, "expected a picture, found none", path=image.name)
+        camera = image.camera
+        size = (max(camera.width // shrink, 1), max(camera.height // shrink, 1))
+        photos.append(_read(open_file(image.image), "RGB", (camera.width, camera.height), size))
+        mask = image.mask and _read(open_file(image.mask), "L", (camera.width, camera.height), size)
+        masks.append(mask if isinstance(mask, np.ndarray) else None)
+        cameras.append(camera.resized(*size))
+        poses.append(apply_similarity_to_c2w(field_from_world, image.c2w))
+    return PixelBank(cameras, np.stack(poses), photos, masks, device)
+
+
+def _bytes(images: Sequence[PosedImage], shrink: int) -> int:
+    """Bytes of the photos when halved `shrink` / 2 times; four a pixel with the mask."""
+    return sum(4 * (image.camera.width // shrink) * (image.camera.height // shrink) for image in images)
+
+
+def _read(path: Path, mode: str, expected: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    try:
+        with Image.open(path) as picture:
+            if picture.size != expected:
+                raise DigitizeError(
+                    ReasonCode.WRONG_SIZE,
+                    f"expected {expected[0]}x{expected[1]} pixels as the camera says, "
+                    f"found {picture.size[0]}x{picture.size[1]}",
+                    path=str(path),
+                )
+            converted = picture.convert(mode)
+            if size != expected:
+                converted = converted.resize(size, Image.Resampling.BOX)
+            return np.array(converted, dtype=np.uint8)
+    except (OSError, SyntaxError) as error:
+        raise DigitizeError(ReasonCode.UNDECODABLE, f"not a readable picture: {error}", path=str(path)) from error

@@ -1,0 +1,133 @@
+"""Pictures of a field: colour, depth and opacity along given rays or through a camera."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.camera import Camera, pixel_rays, similarity_scale
+from models.fields.base import Field
+from models.fields.march import Samples, cube_interval, march
+
+TILE = 1 << 15
+"""Rays that are rendered together."""
+ROUND = 16
+"""Samples a ray that are evaluated before it is asked whether it is opaque by now."""
+OPAQUE = 1e-3
+"""Transmittance below which a ray is not followed further."""
+SURE = 0.5
+"""Opacity from which on a ray has a depth."""
+
+
+class Traced(NamedTuple):
+    """What rays see."""
+
+    rgb: Tensor
+    """[R, 3] sRGB, the surroundings included."""
+    opacity: Tensor
+    """[R] of what is inside the cube."""
+    t: Tensor
+    """[R] mean distance of what is inside the cube, in field units; infinite where the opacity is below SURE."""
+
+
+class Render(NamedTuple):
+    """A picture of a field."""
+
+    rgb: npt.NDArray[np.float32]
+    """[H, W, 3] sRGB in [0, 1]."""
+    depth: npt.NDArray[np.float32]
+    """[H, W] along the camera's z axis in world units; infinite where nothing solid is seen."""
+    opacity: npt.NDArray[np.float32]
+    """[H, W] of what is inside the field's cube."""
+
+
+@torch.no_grad()
+def trace(field: Field, rays_o: Tensor, rays_d: Tensor) -> Traced:
+    """What rays [R, 3] (field coordinates, unit directions) see, without gradients and noise."""
+    t_in, t_out = cube_interval(rays_o, rays_d, field.near)
+    half = torch.full_like(t_in, 0.5)
+    samples = march(rays_o, rays_d, t_in, t_out, field.step, half, field.grid)
+    light, optical, moment = _integrate(field, rays_o, rays_d, samples)
+    transmittance = torch.exp(-optical)
+    opacity = 1.0 - transmittance
+    front, through, behind = field.surroundings(rays_o, rays_d, t_in, t_out, transmittance > OPAQUE)
+    rgb = front + through[:, None] * (light + transmittance[:, None] * behind)
+    t = torch.where(opacity >= SURE, moment / opacity.clamp(min=SURE), torch.inf)
+    return Traced(rgb.clamp(0.0, 1.0), opacity, t)
+
+
+def _integrate(field: Field, rays_o: Tensor, rays_d: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
+    """Light [R, 3], optical depth [R] and weighted distance [R] inside the cube, ROUND samples a ray at a time."""
+    rays = len(rays_o)
+    light, optical, moment = rays_o.new_zeros(rays, 3), rays_o.new_zeros(rays), rays_o.new_zeros(rays)
+    counts = torch.bincount(samples.ray, minlength=rays)
+    first = counts.cumsum(0) - counts
+    order = torch.arange(ROUND, device=rays_o.device)
+    active = counts.nonzero()[:, 0]
+    done = 0
+    while len(active):
+        slots = first[active][:, None] + done + order
+        valid = order < (counts[active] - done)[:, None]
+        chosen = slots[valid]
+        ray, t = samples.ray[chosen], samples.t[chosen]
+        x = rays_o[ray] + t[:, None] * rays_d[ray]
+        value, feature = field.query(x)
+        tau = value.new_zeros(valid.shape)
+        tau[valid] = field.density_of(value) * field.step
+        total = tau.cumsum(1)
+        weights = (torch.exp(tau - total - optical[active][:, None]) * -torch.expm1(-tau))[valid]
+        seen = (weights > 1e-4).nonzero()[:, 0]
+        share = weights[seen, None]
+        rgb = field.color(x[seen], rays_d[ray[seen]], feature[seen])
+        light.index_add_(0, ray[seen], share * rgb)
+        moment.index_add_(0, ray, weights * t)
+        optical[active] += total[:, -1]
+        done += ROUND
+        active = active[(counts[active] > done) & (torch.exp(-optical[active]) > OPAQUE)]
+    return light, optical, moment
+
+
+def field_rays(
+    camera: Camera, c2w: npt.ArrayLike, world_from_field: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Rays through all pixel centres, row by row: origins and unit directions [H * W, 3] in field coordinates."""
+    similarity = np.asarray(world_from_field, dtype=np.float64)
+    scale = similarity_scale(similarity)
+    rays_o, rays_d = pixel_rays(camera, c2w)
+    rotation = similarity[:3, :3] / scale
+    origins = (rays_o - similarity[:3, 3]) @ rotation / scale
+    return origins.astype(np.float32), (rays_d @ rotation).astype(np.float32)
+
+
+def render_image(
+    field: Field,
+    camera: Camera,
+    c2w: npt.ArrayLike,
+    world_from_field: npt.ArrayLike,
+    check: Callable[[], None] = lambda: None,
+) -> Render:
+    """The picture that a camera takes of a field.
+
+    Args:
+        c2w: [4, 4] camera to world, OpenCV axes.
+        world_from_field: [4, 4] similarity from the field's cube to the world.
+        check: called before each tile; may raise to stop.
+    """
+    device = next(iter(field.parameters()), torch.zeros(())).device
+    origins, directions = field_rays(camera, c2w, world_from_field)
+    tiles: list[Traced] = []
+    for start in range(0, len(origins), TILE):
+        check()
+        rays_o = torch.from_numpy(origins[start : start + TILE]).to(device)
+        rays_d = torch.from_numpy(directions[start : start + TILE]).to(device)
+        tiles.append(Traced(*(part.cpu() for part in trace(field, rays_o, rays_d))))
+    shape = (camera.height, camera.width)
+    rgb, opacity, t = (torch.cat(parts).numpy() for parts in zip(*tiles, strict=True))
+    forward = np.asarray(c2w, dtype=np.float64)[:3, 2] @ np.asarray(world_from_field, dtype=np.float64)[:3, :3]
+    depth = t * (directions @ forward).astype(np.float32)
+    return Render(rgb.reshape(*shape, 3), depth.reshape(shape), opacity.reshape(shape))
