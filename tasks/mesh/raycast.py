@@ -119,12 +119,10 @@ class RayCaster:
         distance, face = np.full(len(x), np.inf), np.full(len(x), -1, np.int64)
         if self._scene is None:
             return distance, face
-        import open3d
-
         for start in range(0, len(x), CHUNK):
             part = slice(start, start + CHUNK)
             local = self._local(x[part])
-            found = self._scene.compute_closest_points(open3d.core.Tensor(local), nthreads=self._threads)
+            found = self._scene.compute_closest_points(_tensor(local), nthreads=self._threads)
             distance[part] = np.linalg.norm(found["points"].numpy() - local, axis=1) * self._scale
             face[part] = found["primitive_ids"].numpy()
         return distance, face
