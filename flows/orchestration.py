@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +121,7 @@ def digitize_asset(asset: str, session: str, run: str | None) -> State[Any]:
     shared = _sessions[session]
 
     def run_stage(request: StageRequest) -> Done:
-        stage_task = digitize_stage.with_options(name=str(request.stage))
+        stage_task: Callable[..., Done] = digitize_stage.with_options(name=str(request.stage))
         return stage_task(asset, str(request.stage), quote(request), session)
 
     status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run)

@@ -24,6 +24,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -73,7 +74,8 @@ def main() -> None:
         _become_stage(guard, assignment, report)
     status = _watch(stage, wake)
     starved = status == -signal.SIGKILL and _kernel_kills() > kills_before
-    os.write(report, b"\n" + encode(exit=status, out_of_memory=starved))
+    with suppress(BrokenPipeError):  # the run may be gone
+        os.write(report, b"\n" + encode(exit=status, out_of_memory=starved))
     shutil.rmtree(assignment.folder, ignore_errors=True)
 
 
