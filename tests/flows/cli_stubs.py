@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +15,9 @@ from PIL import Image
 
 from flows.plan import BatchPlan, plan_batch
 from flows.state import committed, with_stage, write_status
+from infra.settings import RunSettings
 from infra.storage import open_store
+from models.errors import DigitizeError, ReasonCode
 from models.quality import Gate, Verdict, worst
 from models.record import Record
 from models.resources import Estimate, Resources
@@ -20,9 +25,10 @@ from models.results import STAGES, Done, Reason, Stage, StageRequest, StageResul
 from models.spec import Scale
 from models.spec_yaml import load_spec
 from models.status import AssetStatus, Failure, Phase
+from models.store import Store
 from tasks import registry
 from tasks.commit import run_stage
-from tasks.context import Context
+from tasks.context import Context, ProgressSink
 from tests.support import make_context
 
 
@@ -80,8 +86,6 @@ def install() -> None:
     """Make the registry know the stub methods and nothing else."""
 
     def method(stage: Stage, name: str) -> ModuleType:
-        from models.errors import DigitizeError, ReasonCode
-
         if name not in (registry.DEFAULT_METHODS[stage], "known"):
             raise DigitizeError(ReasonCode.NOT_BUILT_YET, f"expected a {stage} method that is built, found '{name}'")
         return MODULES[stage]
@@ -165,6 +169,44 @@ def commit_line(
     changes = {"phase": phase, "verdict": verdict if phase is not Phase.RUNNING else None, "reasons": reasons}
     write_status(store, status.model_copy(update=changes))
     return dones
+
+
+class StubRunner:
+    """Commits the stages' stub results in this process; an asset named `slow` trains until it is cancelled."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self._folder = folder
+        self._store = store
+
+    def run(self, request: StageRequest, on_progress: ProgressSink, cancelled: Callable[[], bool]) -> Done:
+        """Run a stage."""
+        on_progress(0.25, "a quarter", {})
+        while request.asset == "slow" and request.stage is Stage.TRAIN:
+            if cancelled():
+                raise DigitizeError(ReasonCode.CANCELLED, "the run was cancelled", retryable=True)
+            time.sleep(0.05)
+        folder = self._folder / uuid.uuid4().hex
+
+        def door(request: StageRequest, context: Context) -> StageResult:
+            if request.asset == "broken" and request.stage is Stage.POSE:
+                raise DigitizeError(ReasonCode.NO_FEATURES, "expected texture, found [bold]none[/bold]")
+            (context.output / "result.txt").write_text(request.key)
+            return RESULTS[request.stage]
+
+        return run_stage(door, request, make_context(request, folder, self._store))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def install_runner(folder: Path) -> None:
+    """Let `run_batch` use the stub runner."""
+    import flows.batch
+
+    def make_runner(settings: RunSettings, store_uri: str, door: str = "") -> StubRunner:
+        return StubRunner(folder, open_store(store_uri))
+
+    flows.batch.make_runner = make_runner  # type: ignore[assignment]
 
 
 def set_status(spec: Path, asset: str, **changes: Any) -> None:

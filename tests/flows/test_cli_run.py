@@ -1,0 +1,135 @@
+"""`run` and `rerun` in processes of their own, with Prefect and stub stages; and how light the rest is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.cli_stubs import write_batch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """The driver with these arguments."""
+    environment = {**os.environ, "PREFECT_HOME": str(folder.parent / "prefect"), "COLUMNS": "160"}
+    environment.pop("PREFECT_API_URL", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.flows.cli_driver", str(folder), *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], code: int) -> tuple[dict[str, Any], str]:
+    """The JSON document and what people read."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, (process.returncode, out, err)
+    return json.loads(out), err
+
+
+def heavy(folder: Path) -> list[str]:
+    loaded: list[str] = json.loads((folder / "heavy.json").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A batch that ran: one asset accepted, one failed."""
+    folder = tmp_path_factory.mktemp("shelf") / "first"
+    path = write_batch(folder, "cup", "broken")
+    document, told = finish(start(folder, "run", path, "--json"), code=4)
+    assert document["ran"] is True
+    assert {asset["id"]: asset["phase"] for asset in document["assets"]} == {"cup": "done", "broken": "quarantined"}
+    assert document["counts"] == {"done": 1, "quarantined": 1}
+    failure = document["assets"][1]["failure"]
+    assert (failure["code"], failure["stage"]) == ("no_features", "pose")
+    assert "[bold]none[/bold]" in told and failure["hint"] in told
+    assert "cup  train  committed" in told
+    return path
+
+
+def test_second_run_is_light(shelf: Path) -> None:
+    began = time.monotonic()
+    document, told = finish(start(shelf.parent, "run", shelf, "--asset", "cup", "--json"), code=0)
+    assert time.monotonic() - began < 4.0  # about half a second; the machine may be busy
+    assert document["ran"] is False and document["assets"][0]["verdict"] == "accept"
+    assert "nothing to do" in told
+    assert heavy(shelf.parent) == []
+
+
+def test_rerun_does_a_stage_and_all_after_it_again(shelf: Path) -> None:
+    done = next((shelf.parent / "store/work/cup/train").glob("*/DONE.json"))
+    earlier = next((shelf.parent / "store/work/cup/pose").glob("*/DONE.json"))
+    before, kept = json.loads(done.read_text())["attempt"], json.loads(earlier.read_text())["attempt"]
+    document, _ = finish(start(shelf.parent, "rerun", shelf, "--from", "train", "--asset", "cup", "--json"), code=0)
+    assert document["forgotten"] == {"cup": ["train", "surface", "quality", "publish"]}
+    stages = document["assets"][0]["stages"]
+    assert [stages[name]["state"] for name in ("pose", "train", "publish")] == ["cached", "committed", "committed"]
+    assert json.loads(done.read_text())["attempt"] != before
+    assert json.loads(earlier.read_text())["attempt"] == kept
+
+
+def test_a_stopped_run_ends_soon_and_keeps_what_is_committed(shelf: Path) -> None:
+    folder = shelf.parent.parent / "another"
+    path = write_batch(folder, "slow")
+    process = start(folder, "run", path, "--json")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "slow  train  running" in line:
+            break
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    document, told = finish(process, code=130)
+    assert time.monotonic() - began < 8.0
+    assert document["cancelled"] and document["assets"][0]["phase"] == "cancelled"
+    assert document["assets"][0]["stages"]["pose"]["state"] == "committed"
+    assert "nothing that was committed is lost" in told
+
+
+def test_plan_and_status_are_light(shelf: Path) -> None:
+    for command, code in (("plan", 0), ("status", 4), ("validate", 0)):
+        finish(start(shelf.parent, command, shelf, "--json"), code=code)
+        assert heavy(shelf.parent) == [], command
+
+
+def test_help_comes_at_once() -> None:
+    program = "import sys; from flows.cli import app; print([m for m in sys.modules if m in sys.argv[1:]])"
+    names = ["torch", "prefect", "ray", "numpy", "boto3", "pydantic_settings"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *names], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+    listed = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    for command in ("init", "validate", "plan", "run", "status", "explain", "rerun", "sample", "doctor", "schema"):
+        assert f" {command} " in listed.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["plan"], ["status"], ["statu"], ["plan", "--bogus"], ["run", "a.yaml", "--at-once", "0"]]
+)
+def test_wrong_usage_is_json_too(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments, "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "spec_invalid"
