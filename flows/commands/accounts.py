@@ -112,7 +112,7 @@ def asset_document(status: AssetStatus, places: Places) -> dict[str, Any]:
 
 
 def _say_statuses(out: Output, rows: list[tuple[AssetStatus, Places]]) -> None:
-    from flows.commands.look import PHASE_STYLES, ago, marks_text, plain, table, verdict_text
+    from flows.commands.look import PHASE_STYLES, ago, marks_text, plain, table, verdict_text, why
     from flows.overview import phase_word
 
     grid = table("asset", "state", "verdict", "stages", "changed", "why")
@@ -135,15 +135,6 @@ def _say_statuses(out: Output, rows: list[tuple[AssetStatus, Places]]) -> None:
     out.say(f"\n{', '.join(counts)}", style="bold")
     if "lost" in words:
         out.say("lost: the run stopped writing. Run again: what is committed is kept.", style="yellow")
-
-
-def why(status: AssetStatus) -> str:
-    """Why an asset stands as it does, in one line."""
-    if status.failure is not None:
-        stage = f"{status.failure.stage.value}: " if status.failure.stage else ""
-        return f"{status.failure.code.value}  {stage}{status.failure.message.splitlines()[0]}"
-    codes = list(dict.fromkeys(reason.code.value for reason in status.reasons))
-    return ", ".join(codes)
 
 
 def explain(

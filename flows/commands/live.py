@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from flows.commands.look import PHASE_STYLES, duration, marks_text, plain, table, verdict_text
+from flows.commands.look import PHASE_STYLES, duration, marks_text, plain, table, verdict_text, why
 from flows.estimate import AssetForecast
 from flows.progress import Board
 from models.results import STAGES, Stage
@@ -69,6 +69,8 @@ class LiveBoard:
         counts = [(phase, sum(status.phase is phase for status in statuses)) for phase in Phase]
         line = Text("  ").join(Text(f"{count} {phase.value}", PHASE_STYLES[phase]) for phase, count in counts if count)
         line.append(f"   {duration(time.monotonic() - self._start)}", "dim")
+        if all(status.phase is Phase.PENDING for status in statuses):
+            line.append(", starting", "dim")
         left = self._remaining.seconds(statuses)
         if left > 0:
             line.append(f", about {duration(left)} left", "dim")
@@ -97,7 +99,7 @@ class PlainLines:
             for stage, found in status.stages.items():
                 old = StageStatus() if before is None else before.stages.get(stage, StageStatus())
                 self._stage(status.asset, stage, old, found)
-            if status.phase in _FINAL and before is not None and before.phase is Phase.RUNNING:
+            if _ended(before, status):
                 self._console.print(final_line(status), soft_wrap=True)
 
     def _stage(self, asset: str, stage: Stage, old: StageStatus, new: StageStatus) -> None:
@@ -117,19 +119,41 @@ class PlainLines:
 def final_line(status: AssetStatus) -> Text:
     """One line for an asset that ended."""
     line = plain(status.asset, "bold").append("  ").append(status.phase.value, PHASE_STYLES[status.phase])
-    return line if status.verdict is None else line.append("  ").append_text(verdict_text(status.verdict))
+    if status.verdict is not None and status.phase is Phase.DONE:
+        line.append("  ").append_text(verdict_text(status.verdict))
+    return line.append_text(plain(f"  {why(status)}")) if why(status) else line
+
+
+class EndLines:
+    """One line for each asset that ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.Lock()
+        self._seen: dict[str, AssetStatus] = {}
+
+    def __call__(self, status: AssetStatus) -> None:
+        """Tell an asset's end."""
+        with self._lock:
+            before = self._seen.get(status.asset)
+            self._seen[status.asset] = status
+        if _ended(before, status):
+            self._console.print(final_line(status))
+
+
+def _ended(before: AssetStatus | None, now: AssetStatus) -> bool:
+    """Whether an asset that ran has just ended; assets that were finished before are not worth a line."""
+    return now.phase in _FINAL and before is not None and before.phase is Phase.RUNNING
 
 
 @contextmanager
 def watching(console: Console, board: Board, remaining: Remaining) -> Iterator[None]:
     """Show a board while a batch runs."""
-    if not console.is_terminal:
-        stop = board.subscribe(PlainLines(console))
-        try:
-            yield
-        finally:
-            stop()
-        return
+    terminal = console.is_terminal
+    stop = board.subscribe(EndLines(console) if terminal else PlainLines(console))
     live = Live(LiveBoard(board, remaining), console=console, refresh_per_second=5, transient=True)
-    with live:
-        yield
+    try:
+        with live if terminal else nullcontext():
+            yield
+    finally:
+        stop()

@@ -127,6 +127,15 @@ def ago(seconds: float) -> str:
     return "just now" if seconds < 5 else f"{duration(seconds)} ago"
 
 
+def why(status: AssetStatus) -> str:
+    """Why an asset stands as it does, in one line."""
+    if status.failure is not None:
+        stage = f"{status.failure.stage.value}: " if status.failure.stage else ""
+        return f"{status.failure.code.value}  {stage}{status.failure.message.splitlines()[0]}"
+    codes = list(dict.fromkeys(reason.code.value for reason in status.reasons))
+    return ", ".join(codes)
+
+
 def reasons_text(reasons: Iterable[Reason], hints: bool = False) -> Text:
     """Reasons, one a line: the code, then the message."""
     lines = []
