@@ -1,0 +1,1 @@
+"""Pose methods, one file each: see tasks/registry.py."""

@@ -1,0 +1,53 @@
+"""Write the stage's files: poses.json, points.npz, undistorted pictures and masks, pose.json."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.camera import PoseSet
+from models.digest import canonical_json
+from tasks.context import Context
+from tasks.pose.base import SparsePoints
+from tasks.pose.finish import Arranged
+from tasks.pose.undistort import write_undistorted, write_undistorted_mask
+
+
+def write_facts(output: Path, facts: dict[str, Any]) -> None:
+    """`pose.json`: the facts without times, so that equal work gives equal bytes."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "pose.json").write_bytes(canonical_json(facts))
+
+
+def write_poses(output: Path, poses: PoseSet, points: SparsePoints) -> None:
+    """`poses.json` and `points.npz`."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "poses.json").write_bytes(canonical_json(poses))
+    np.savez_compressed(
+        output / "points.npz",
+        xyz=points.xyz,
+        rgb=points.rgb,
+        error=points.error,
+        views=points.views,
+        visible_ptr=points.visible_ptr,
+        visible_idx=points.visible_idx,
+    )
+
+
+def write_pictures(arranged: Arranged, poses: PoseSet, context: Context) -> None:
+    """Undistorted pictures and masks beside each other, under the names that `poses` gives them."""
+
+    def one(index: int) -> None:
+        context.check()
+        photo, pinhole, posed = arranged.model.photos[index], arranged.pinholes[index], poses.images[index]
+        if posed.image is not None:
+            write_undistorted(pinhole, photo.path, context.output / posed.image)
+        if photo.mask is not None and posed.mask is not None:
+            write_undistorted_mask(pinhole, photo.mask, context.output / posed.mask)
+
+    with ThreadPoolExecutor(max(1, context.threads)) as pool:
+        for done, _ in enumerate(pool.map(one, range(len(poses.images)))):
+            context.progress(0.8 + 0.2 * (done + 1) / len(poses.images), "undistorting", {})
