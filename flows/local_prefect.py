@@ -21,6 +21,8 @@ _TEMPORARY_SERVER = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    # its shutdown interrupts its own writers, which would tell so on the terminal after the batch's verdict
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 _LOG_BYTES = 4 << 20
 

@@ -159,7 +159,7 @@ def _say_asset(out: Output, status: AssetStatus, places: Places) -> None:
     word = status.phase.value if ended or status.verdict is None else status.verdict.value
     mark, style = _OUTCOME_MARKS.get(word, ("·", "dim"))
     spent = sum(stage.seconds or 0.0 for stage in status.stages.values())
-    line = Text(f"{mark} {word:<8}", style).append_text(plain(f"  {status.asset}", "bold not dim"))
+    line = Text(f"{mark} {word:<11}  ", style).append_text(plain(status.asset, "bold"))
     out.say(line.append(f"  {duration(spent)}" if spent else "", "dim"))
     if status.failure is not None and word != "cancelled":
         stage = f"{status.failure.stage.value}: " if status.failure.stage else ""
