@@ -7,12 +7,13 @@ import struct
 import threading
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from models.errors import DigitizeError, ReasonCode
 from tasks.ingest.exif import CameraFacts, read_camera
@@ -63,8 +64,7 @@ def decode(path: Path, name: str, max_pixels: int) -> Decoded:
 
     Raises DigitizeError(image_bomb, undecodable or unsupported_format).
     """
-    image = _load(path, name, max_pixels)
-    camera = read_camera(image)
+    image, camera = _load(path, name, max_pixels)
     profile = image.info.get("icc_profile")
     picture, alpha = _to_srgb(image, name, profile if isinstance(profile, bytes) else None)
     if alpha is not None and alpha.getextrema() == (255, 255):
@@ -105,41 +105,72 @@ def save_jpeg(image: Image.Image, path: Path) -> None:
     clean.save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
-def _load(path: Path, name: str, max_pixels: int) -> Image.Image:
+def _load(path: Path, name: str, max_pixels: int) -> tuple[Image.Image, CameraFacts]:
+    """The picture with every pixel decoded, not yet upright; opened by content, whatever the suffix says."""
     try:
-        image = _open(path)
+        with path.open("rb") as file:
+            image = _open(file)
+            if image.width * image.height > max_pixels:
+                raise _bomb(name, max_pixels, f"{image.width} x {image.height}")
+            image.load()
+            camera = read_camera(image)
+        if image.format == "HEIF":
+            camera = replace(camera, orientation=_heif_orientation(path, image))
     except Image.DecompressionBombError as error:
+        raise _bomb(name, max_pixels, str(error)) from error
+    except (*_DAMAGED, struct.error, zlib.error) as error:
+        # Messages are part of committed results: they must not tell where this machine keeps the file.
+        text = "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DigitizeError(
-            ReasonCode.IMAGE_BOMB, f"expected at most {max_pixels} pixels, found: {error}", path=name
+            ReasonCode.UNDECODABLE,
+            f"expected a whole image file, found: {text.replace(str(path), name)[:160]}",
+            path=name,
         ) from error
-    except (*_DAMAGED, struct.error, zlib.error) as error:
-        raise _undecodable(path, name, error) from error
-    if image.width * image.height > max_pixels:
-        found = f"{image.width} x {image.height}"
-        raise DigitizeError(
-            ReasonCode.IMAGE_BOMB, f"expected at most {max_pixels} pixels, the header says {found}", path=name
-        )
-    try:
-        image.load()
-    except (*_DAMAGED, struct.error, zlib.error) as error:
-        raise _undecodable(path, name, error) from error
-    return image
+    return image, camera
 
 
-def _open(path: Path) -> Image.Image:
-    """Open by content, whatever the suffix says, reading the header alone."""
+def _open(file: BinaryIO) -> Image.Image:
+    """Read the header alone."""
     with _OPENING, warnings.catch_warnings():
         # Pillow warns from a fixed size on; `max_pixels` decides here.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         if "HEIF" not in Image.OPEN:
             pillow_heif.register_heif_opener()
-        return Image.open(path, formats=_FORMATS)
+        return Image.open(file, formats=_FORMATS)
 
 
-def _undecodable(path: Path, name: str, error: Exception) -> DigitizeError:
-    # Messages are part of committed results: they must not tell where this machine keeps the file.
-    text = str(error).replace(str(path), name).replace("\n", " ")[:160]
-    return DigitizeError(ReasonCode.UNDECODABLE, f"expected a whole image file, found: {text}", path=name)
+def _bomb(name: str, max_pixels: int, found: str) -> DigitizeError:
+    return DigitizeError(
+        ReasonCode.IMAGE_BOMB, f"expected at most {max_pixels} pixels, the header says {found}", path=name
+    )
+
+
+def _heif_orientation(path: Path, image: Image.Image) -> int:
+    """The EXIF orientation that a HEIF picture still needs.
+
+    libheif applies the container's own rotation and mirroring, and then EXIF only repeats it; but some cameras and
+    editors write EXIF alone. pillow-heif hides the tag from Pillow in both cases.
+    """
+    orientation = image.info.get("original_orientation")
+    if orientation is None or orientation not in _UPRIGHT:
+        return 1
+    meta = _heif_meta(path)
+    return 1 if b"irot" in meta or b"imir" in meta else int(orientation)
+
+
+def _heif_meta(path: Path) -> bytes:
+    """The top-level `meta` box (ISO/IEC 14496-12), which holds the properties of the pictures but no pixels."""
+    with path.open("rb") as file:
+        while len(header := file.read(8)) == 8:
+            size, kind, head = int.from_bytes(header[:4]), header[4:], 8
+            if size == 1:
+                size, head = int.from_bytes(file.read(8)), 16
+            if kind == b"meta":
+                return file.read(size - head if size else -1)
+            if size < head:
+                break
+            file.seek(size - head, 1)
+    return b""
 
 
 def _to_srgb(image: Image.Image, name: str, profile: bytes | None) -> tuple[Image.Image, Image.Image | None]:
