@@ -74,7 +74,10 @@ def camera_params(model: str, focal: float, width: int, height: int) -> str:
 
 
 def create_database(path: Path, capture: Capture, model: str, shared: bool = True) -> None:
-    """A database with one camera a group (one a photo unless `shared`), and the photos group by group: ids never depend on threads."""
+    """A database with one camera a group (one a photo unless `shared`), and the photos, group by group.
+
+    The ids given here stay, so that they do not depend on which thread finds its features first.
+    """
     path.unlink(missing_ok=True)
     with open_database(path):
         pass

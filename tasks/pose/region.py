@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from models.camera import Camera, FloatArray, project
 from tasks.pose import frame
 from tasks.pose.base import SparsePoints
 from tasks.pose.support import SupportPlane
+
+BoolArray = npt.NDArray[np.bool_]
 
 _CELLS = 24
 _QUIET = 0.02
@@ -86,7 +89,7 @@ def find_region(
         margin: room on each side, as a share of the object's size.
     """
     if frame.faces_forward(view_axes):
-        chosen = weights > 0
+        chosen: BoolArray = weights > 0
         low_share = 0.03
     else:
         reach = float(np.percentile(np.linalg.norm(centres - target, axis=1), 60))
@@ -121,13 +124,13 @@ def enclose(
 
 def object_points(
     points: FloatArray, weights: FloatArray, target: FloatArray, reach: float, support: SupportPlane | None
-) -> FloatArray:
+) -> BoolArray:
     """[P] which points belong to the object: what stands on the support near `target`, in one piece.
 
     Points are gathered in cells; connected cells are pieces; the piece with most weight near `target` is the
     object, with every other piece that is nearly as heavy and as near.
     """
-    near = (np.linalg.norm(points - target, axis=1) < reach) & (weights > 0)
+    near: BoolArray = (np.linalg.norm(points - target, axis=1) < reach) & (weights > 0)
     if support is not None:
         standing = near & (support.height(points) > 2.0 * support.tolerance)
         if weights[standing].sum() > 0.04 * weights[near].sum() and standing.sum() >= 2 * _MIN_POINTS:
@@ -138,8 +141,8 @@ def object_points(
 
 
 def _main_piece(
-    points: FloatArray, weights: FloatArray, near: FloatArray, target: FloatArray, reach: float
-) -> FloatArray:
+    points: FloatArray, weights: FloatArray, near: BoolArray, target: FloatArray, reach: float
+) -> BoolArray:
     from scipy import ndimage
 
     cell = np.clip(((points[near] - target) / reach * 0.5 + 0.5) * _CELLS, 0, _CELLS - 1).astype(np.int64)
@@ -156,7 +159,7 @@ def _main_piece(
     kept = 1 + np.flatnonzero(scores >= 0.3 * scores.max())
     inside = ndimage.binary_dilation(np.isin(pieces, kept), structure=np.ones((3, 3, 3)))
     inside &= ~((pieces > 0) & ~np.isin(pieces, kept))
-    chosen = near.copy()
+    chosen: BoolArray = near.copy()
     chosen[near] = inside[tuple(cell.T)]
     return chosen
 

@@ -105,7 +105,7 @@ def _triangulate(name: str, c2w: FloatArray, local: FloatArray, pixel_size: Floa
             f"point {name}: expected marks of one physical point, found marks {rms:.0f} px apart from it",
         )
     sigma = max(_MARKING_PX, rms)
-    return _Located(point, sigma**2 * np.linalg.inv(jacobian.T @ jacobian), rms)
+    return _Located(point, np.asarray(sigma**2 * np.linalg.inv(jacobian.T @ jacobian), dtype=np.float64), rms)
 
 
 def _residuals(
