@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ _PROGRESS_S = 2.0
 """Between two looks at the progress of a stage on another node."""
 _CANCEL_GRACE_S = 3.0
 """For a Ray task to end by itself; then its worker is killed, and with it the stage."""
+_KNOCK_S = 10.0
 _LOST_NODES = 3
 """How often Ray starts a stage again whose node or worker was lost."""
 _OBJECT_STORE_BYTES = 100 << 20
@@ -185,6 +187,7 @@ def _connect(address: str | None) -> bool:
                 **common,
             )
         else:
+            _knock(address)
             ray.init(address=address, **common)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise DigitizeError(
@@ -197,6 +200,13 @@ def _connect(address: str | None) -> bool:
             retryable=True,
         ) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nobody listens at the address: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _run_on_node(job_json: str) -> str:
