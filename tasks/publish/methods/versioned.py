@@ -1,8 +1,9 @@
 """Publish to folders and buckets as `assets/<asset>/v<N>/...`; `latest.json` names the version in force.
 
-The order makes every kill harmless: files first, then `manifest.json` (created only if absent: it claims the
-version), then `latest.json` by a conditional write. A version without a manifest was never published, and its number
-is taken by the next attempt. Publishing equal work again finds its manifest in force and changes nothing.
+The order makes every kill and every race harmless: `claim.json`, created only if absent, reserves a version for one
+manifest's digest; then the files, then `manifest.json`, then `latest.json` by a conditional write. A version without
+a manifest was never published: equal work goes on with it, other work takes the next number. Publishing equal work
+again finds its manifest in force and changes nothing.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def publish_to(store: Store, manifest: Manifest, context: Context) -> Receipt:
         latest = None if before is None else Latest.model_validate_json(store.get_bytes(latest_key) or b"{}")
         if latest is not None and latest.manifest_sha256 == digest:
             return _receipt(store, latest)
-        version = _claim(store, manifest, data, latest, context)
+        version = _write_version(store, manifest, data, 1 if latest is None else latest.version + 1, context)
         swapped = Latest(
             asset=manifest.asset,
             version=version,
@@ -135,20 +136,21 @@ def _receipt(store: Store, latest: Latest) -> Receipt:
     )
 
 
-def _claim(store: Store, manifest: Manifest, data: bytes, latest: Latest | None, context: Context) -> int:
-    """Write the files and the manifest under the first version number that is free, or already holds this manifest."""
-    version = 1 if latest is None else latest.version + 1
+def _write_version(store: Store, manifest: Manifest, data: bytes, first: int, context: Context) -> int:
+    """Write files and manifest under the first version from `first` on that is free or reserved for this manifest."""
+    claim = canonical_json({"manifest_sha256": sha256_bytes(data)})
+    version = first
     while True:
         prefix = f"assets/{manifest.asset}/v{version}"
-        present = store.get_bytes(f"{prefix}/manifest.json")
-        if present is None:
-            _upload(store, prefix, manifest, context)
-            if store.put_bytes(f"{prefix}/manifest.json", data, if_absent=True):
-                return version
-            present = store.get_bytes(f"{prefix}/manifest.json")
-        if present == data:
-            return version
+        if store.put_bytes(f"{prefix}/claim.json", claim, if_absent=True) or (
+            store.get_bytes(f"{prefix}/claim.json") == claim
+        ):
+            break
         version += 1
+    if store.get_bytes(f"{prefix}/manifest.json") != data:
+        _upload(store, prefix, manifest, context)
+        store.put_bytes(f"{prefix}/manifest.json", data)
+    return version
 
 
 def _upload(store: Store, prefix: str, manifest: Manifest, context: Context) -> None:
