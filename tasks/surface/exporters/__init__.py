@@ -1,0 +1,1 @@
+"""File formats of the finished asset: each module has `SUFFIX` and `write(path, mesh, ...)`."""

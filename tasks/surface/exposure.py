@@ -1,0 +1,75 @@
+"""One gain for each photo and channel, so that photos of different exposure agree where they overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.mesh.mesh import ByteArray, FloatArray
+from tasks.surface.weights import VertexViews
+
+DARKEST, BRIGHTEST = 8, 247
+"""sRGB values between which a pixel tells the exposure: neither noise nor clipped."""
+LIMIT = 1.0
+"""Largest correction as a natural logarithm."""
+ROUNDS = 4
+
+
+def linear_from_srgb(value: FloatArray) -> FloatArray:
+    """Linear light in [0, 1] of sRGB values in [0, 1] (IEC 61966-2-1)."""
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def srgb_from_linear(value: FloatArray) -> FloatArray:
+    """sRGB values in [0, 1] of linear light."""
+    light = np.clip(value, 0.0, 1.0)
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def log_gains(samples: VertexViews) -> FloatArray:
+    """[C, 3] natural logarithm of each photo's exposure relative to the mean, by robust least squares.
+
+    The colour of a vertex in photo c is taken as its own colour times gain c; the colours are eliminated, which
+    leaves one equation a photo. Clear views alone count, and outliers (highlights) lose their weight (Huber).
+    """
+    count = samples.weight.shape[1]
+    gains = np.zeros((count, 3))
+    light = np.log(linear_from_srgb(np.arange(256) / 255.0) + 1e-6)
+    for channel in range(3):
+        value = samples.rgb[..., channel]
+        usable = samples.safe & (value > DARKEST) & (value < BRIGHTEST)
+        usable &= usable.sum(1, keepdims=True) >= 2
+        rows = np.nonzero(usable.any(1))[0]
+        if len(rows) == 0:
+            continue
+        rows = rows[:: max(1, len(rows) // 20_000)]
+        logs, base = light[value[rows]], np.where(usable[rows], samples.weight[rows], 0.0).astype(np.float64)
+        base /= base.max(1, keepdims=True) + 1e-12
+        gains[:, channel] = _solve(logs, base)
+    limited: FloatArray = np.clip(gains - gains.mean(0), -LIMIT, LIMIT)
+    return limited
+
+
+def _solve(logs: FloatArray, base: FloatArray) -> FloatArray:
+    count = logs.shape[1]
+    weight, gain = base, np.zeros(count)
+    for _ in range(ROUNDS):
+        total = np.maximum(weight.sum(1), 1e-12)
+        mean = (weight * logs).sum(1) / total
+        system = np.diag(weight.sum(0)) - weight.T @ (weight / total[:, None])
+        # photos that overlap with nothing keep gain 1; the others are hardly held
+        system += np.eye(count) * (1e-3 * np.trace(system) / count + 1e-9)
+        gain = np.linalg.solve(system, (weight * (logs - mean[:, None])).sum(0))
+        corrected = logs - gain
+        residual = np.abs(corrected - ((weight * corrected).sum(1) / total)[:, None])
+        scale = max(float(np.median(residual[base > 0])) * 1.5, 1e-3)
+        weight = base * np.minimum(1.0, scale / np.maximum(residual, 1e-12))
+    return gain
+
+
+def correction(log_gain: FloatArray) -> tuple[ByteArray, npt.NDArray[np.bool_]]:
+    """Tables [256, 3] for one photo: its sRGB values with the gain [3] taken out, and whether the sensor was clipped."""
+    light = linear_from_srgb(np.arange(256) / 255.0)[:, None] * np.exp(-log_gain)[None]
+    table = np.floor(srgb_from_linear(light) * 255.0 + 0.5).astype(np.uint8)
+    clipped = np.broadcast_to((np.arange(256) >= 254)[:, None], (256, 3))
+    return table, clipped

@@ -1,0 +1,1 @@
+"""Ways of making a surface, one file each."""

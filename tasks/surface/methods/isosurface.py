@@ -1,0 +1,85 @@
+"""The field's iso-surface: extracted, cleaned, cut off its support, decimated, unwrapped, baked from the photos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from models.record import Record
+from models.resources import Estimate, Resources
+from models.results import StageResult
+
+if TYPE_CHECKING:
+    from tasks.context import Context
+
+VERSION = "1"
+PRESETS: dict[str, dict[str, object]] = {
+    "preview": {"resolution": 256, "faces": 20_000, "texture_size": 1024},
+    "standard": {"resolution": 384, "faces": 50_000, "texture_size": 2048},
+    "high": {"resolution": 512, "faces": 150_000, "texture_size": 4096},
+}
+
+
+class Options(Record):
+    """Options of `isosurface`."""
+
+    resolution: int = Field(default=384, ge=32, le=2048)
+    """Cells along the region of interest. Raise it when fine relief is missing; time grows with its square."""
+    smooth_cells: float = Field(default=1.0, ge=0, le=4)
+    """Standard deviation, in cells, of a Gaussian over the field before the surface is taken: raise it when the
+    surface is pitted, lower it when edges are rounded; 0 for none."""
+    support: Literal["keep", "cut"] = "cut"
+    """`cut` removes the table or mat below the object where the pose stage found its plane; `keep` leaves it."""
+    support_margin: float = Field(default=0.01, ge=0, le=0.25)
+    """Height above the support at which the object is cut off, as a share of the region's side. Raise it when a rim
+    of the mat stays at the object's foot."""
+    cap: bool = True
+    """Close the cut with a flat base, so that the object is solid; without it stays open there."""
+    floater_share: float = Field(default=0.02, ge=0, le=1)
+    """Parts smaller than this share of the largest part's area are removed. Lower it for objects in several pieces."""
+    faces: int = Field(default=50_000, ge=100)
+    """Faces of the published asset."""
+    texture_size: int = Field(default=2048, ge=64, le=8192)
+    """Pixels along the published texture."""
+    angle_power: float = Field(default=2.0, ge=0, le=8)
+    """How strongly photos that look straight at the surface are preferred to slanting ones."""
+    blend_sharpness: float = Field(default=3.0, ge=0, le=16)
+    """How strongly the best photo prevails: raise it when the texture is blurred, lower it when patches show."""
+    equalise: bool = True
+    """Take out differences in exposure between photos. Switch it off for photos of one fixed exposure."""
+    formats: tuple[Literal["glb", "obj", "ply"], ...] = Field(default=("glb", "obj", "ply"), min_length=1)
+    """Files of the textured asset."""
+
+
+def resources(options: Options) -> Resources:
+    """Two cores; memory for one slab of the grid, the full mesh, and the texels with the photos that they chose."""
+    return Resources(
+        cpus=2,
+        gpu_memory_gb=2,
+        memory_gb=_memory_gb(options),
+        scratch_gb=1.0 + 2e-6 * options.faces,
+        timeout_s=max(900.0, 8.0 * estimate(options, 100, 12.0).seconds),
+    )
+
+
+def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
+    """Extraction grows with the surface of the grid, baking with texels and photos. Measured on two busy cores."""
+    extraction = 45.0 * (options.resolution / 256.0) ** 2
+    unwrapping = 6.0 * options.faces / 20_000
+    baking = 8.0 * (options.texture_size / 1024.0) ** 2 + photos * (0.15 + 0.1 * megapixels)
+    return Estimate(seconds=extraction + unwrapping + baking, memory_gb=_memory_gb(options))
+
+
+def _memory_gb(options: Options) -> float:
+    return 1.5 + 2.0 * (options.resolution / 512.0) ** 2 + 1.5 * (options.texture_size / 4096.0) ** 2
+
+
+def surface(context: Context, options: Options) -> StageResult:
+    """Make the mesh and the asset (files: docs/conventions.md).
+
+    Raises DigitizeError(empty_surface, all_floaters, inside_out, ...) when no level of the field gives a surface.
+    """
+    from tasks.surface.line import make_surface
+
+    return make_surface(context, options)
