@@ -1,0 +1,139 @@
+"""Which mask belongs to which photo, and what of it reaches the outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.errors import DigitizeError, ReasonCode
+from tasks.ingest.masks import match_masks
+from tasks.ingest.sources import SourceFile
+from tests.tasks.ingest.pictures import SIZE, codes, ingest, save_set, scene
+
+
+def files(*paths: str) -> list[SourceFile]:
+    return [SourceFile(path, lambda target: target) for path in paths]
+
+
+def matched(photos: list[str], masks: list[str]) -> dict[str, str]:
+    return {photo: mask.path for photo, mask in match_masks(photos, files(*masks), "masks").items()}
+
+
+@pytest.mark.parametrize("mask", ["IMG_1.png", "img_1.PNG", "IMG_1.jpg.png", "IMG_1_mask.png", "IMG_1-mask.tif"])
+def test_names_of_masks(mask: str) -> None:
+    assert matched(["IMG_1.jpg", "IMG_2.jpg"], [mask, "IMG_11.png"]) == {"IMG_1.jpg": mask}
+
+
+def test_folders_of_masks() -> None:
+    assert matched(["a/1.jpg", "b/1.jpg"], ["a/1.png", "b/1.png"]) == {"a/1.jpg": "a/1.png", "b/1.jpg": "b/1.png"}
+    assert matched(["a/1.jpg", "b/2.jpg"], ["1.png", "c/2_mask.png"]) == {"a/1.jpg": "1.png", "b/2.jpg": "c/2_mask.png"}
+    with pytest.raises(DigitizeError):
+        matched(["a/1.jpg", "b/1.jpg"], ["1.png"])
+
+
+def test_no_match_at_all_is_an_error() -> None:
+    with pytest.raises(DigitizeError) as caught:
+        matched(["IMG_1.jpg"], ["other.png", "IMG_1.txt"])
+    assert caught.value.code is ReasonCode.MASK_MISMATCH
+    assert "IMG_1.png" in caught.value.message
+    assert "other.png" in caught.value.message
+
+
+def half_mask(left: int = 255, right: int = 0, size: tuple[int, int] = SIZE) -> Image.Image:
+    mask = Image.new("L", size, right)
+    mask.paste(left, (0, 0, size[0] // 2, size[1]))
+    return mask
+
+
+def read(output: Path, file: str | None) -> np.ndarray:
+    assert file is not None
+    image = Image.open(output / file)
+    assert image.mode == "L"
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(("role", "used"), [("object", slice(0, 320)), ("ignore", slice(320, 640))])
+def test_role_is_applied(tmp_path: Path, role: str, used: slice) -> None:
+    save_set(tmp_path / "in", 4)
+    (tmp_path / "masks").mkdir()
+    half_mask().save(tmp_path / "masks" / "photo_1.png")
+    half_mask(60, 200).save(tmp_path / "masks" / "photo_2.jpg.png")
+    result, index, output = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "masks", mask_role=role)
+    photos = {photo.name: photo for photo in index.photos}
+    expected = np.zeros((480, 640), np.uint8)
+    expected[:, used] = 255
+    assert np.array_equal(read(output, photos["photo_1.jpg"].mask), expected)
+    assert np.array_equal(read(output, photos["photo_2.jpg"].mask), 255 - expected)
+    assert photos["photo_0.jpg"].mask is None
+    assert result.facts["masks"] == result.facts["masks_given"] == 2
+
+
+def test_alpha_and_mask_are_combined(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    alpha = Image.new("L", SIZE, 0)
+    alpha.paste(255, (0, 0, 640, 240))
+    for index in range(4):
+        photo = scene(12.0 * index)
+        photo.putalpha(alpha)
+        photo.save(tmp_path / "in" / f"{index}.png")
+    (tmp_path / "masks").mkdir()
+    half_mask().save(tmp_path / "masks" / "0.png")
+    _, index, output = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "masks")
+    expected = np.zeros((480, 640), np.uint8)
+    expected[:240] = 255
+    assert np.array_equal(read(output, index.photos[1].mask), expected)
+    expected[:, 320:] = 0
+    assert np.array_equal(read(output, index.photos[0].mask), expected)
+
+
+def test_masks_are_reduced_with_their_photos_and_stay_binary(tmp_path: Path) -> None:
+    save_set(tmp_path / "in", 4)
+    (tmp_path / "masks").mkdir()
+    half_mask().save(tmp_path / "masks" / "photo_0.png")
+    _, index, output = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "masks", max_edge_px=320)
+    mask = read(output, index.photos[0].mask)
+    assert mask.shape == (240, 320)
+    assert np.array_equal(np.unique(mask), [0, 255])
+    assert np.abs((mask == 255).mean() - 0.5) < 0.01
+
+
+def test_masks_belong_to_the_upright_photo(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save_set(tmp_path / "in", 4, exif=exif)
+    (tmp_path / "masks").mkdir()
+    half_mask(size=(480, 640)).save(tmp_path / "masks" / "photo_0.png")
+    _, index, output = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "masks")
+    assert (index.photos[0].width, index.photos[0].height) == (480, 640)
+    assert read(output, index.photos[0].mask)[:, :240].min() == 255
+
+
+def test_a_mask_of_another_size_names_both_files(tmp_path: Path) -> None:
+    save_set(tmp_path / "in", 4)
+    (tmp_path / "masks").mkdir()
+    half_mask(size=(480, 640)).save(tmp_path / "masks" / "photo_2_mask.png")
+    with pytest.raises(DigitizeError) as caught:
+        ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "masks")
+    assert caught.value.code is ReasonCode.MASK_MISMATCH
+    assert "photo_2.jpg" in caught.value.message
+    assert "photo_2_mask.png" in caught.value.message
+
+
+def test_a_mask_that_leaves_nothing_costs_its_photo(tmp_path: Path) -> None:
+    save_set(tmp_path / "in", 4)
+    (tmp_path / "masks").mkdir()
+    half_mask(0, 0).save(tmp_path / "masks" / "photo_2.png")
+    _, index, _ = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "masks")
+    assert codes(index) == {"photo_2.jpg": "mask_mismatch"}
+
+
+def test_masks_inside_the_photos_folder_are_not_photos(tmp_path: Path) -> None:
+    save_set(tmp_path / "in", 4)
+    (tmp_path / "in" / "masks").mkdir()
+    half_mask().save(tmp_path / "in" / "masks" / "photo_0.png")
+    result, index, _ = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "in" / "masks")
+    assert [photo.name for photo in index.photos] == [f"photo_{i}.jpg" for i in range(4)]
+    assert result.facts["masks"] == 1
