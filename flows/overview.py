@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +27,8 @@ class Places:
     report: str | None
     published: tuple[str, ...]
     """The folder of the published version at each target that took it."""
+    gone: tuple[str, ...] = ()
+    """Those of them that are on this machine and hold no manifest any more: somebody removed them."""
 
 
 def phase_word(status: AssetStatus) -> str:
@@ -70,7 +73,8 @@ def find_places(store: Store, status: AssetStatus) -> Places:
         if receipt.get("published") and receipt.get("manifest"):
             published.append(f"{receipt['target'].rstrip('/')}/{receipt['manifest'].rpartition('/')[0]}")
     if published:
-        return Places(f"{published[0]}/asset.glb", f"{published[0]}/report.html", tuple(published))
+        gone = tuple(path for path in published if "://" not in path and not Path(path, "manifest.json").is_file())
+        return Places(f"{published[0]}/asset.glb", f"{published[0]}/report.html", tuple(published), gone)
     model = _committed_file(store, status, Stage.SURFACE, "asset.glb")
     return Places(model, _committed_file(store, status, Stage.QUALITY, "report.html"), ())
 

@@ -107,6 +107,7 @@ def asset_document(status: AssetStatus, places: Places) -> dict[str, Any]:
         "model": places.model,
         "report": places.report,
         "published": list(places.published),
+        "gone": list(places.gone),
         "updated_at": status.updated_at or None,
     }
 

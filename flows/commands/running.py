@@ -171,6 +171,10 @@ def _say_asset(out: Output, status: AssetStatus, places: Places) -> None:
     for name, path in (("model ", places.model), ("report", places.report)):
         if path:
             out.say(Text(f"    {name}  ", "dim"), plain(_short_path(path)))
+    for path in places.gone:
+        out.say(
+            Text("    gone    ", "yellow"), plain(f"{_short_path(path)}: publish it again with rerun --from publish")
+        )
 
 
 def _short_path(path: str) -> str:
