@@ -226,6 +226,7 @@ def test_explain_tells_the_whole_story(tmp_path: Path) -> None:
     document = ask("explain", path, "cup")
     assert document["asset"]["verdict"] == "review"
     assert document["asset"]["model"].endswith("published/assets/cup/v1/asset.glb")
+    assert document["asset"]["gone"] == [str(tmp_path / "published/assets/cup/v1")]  # stubs publish nothing
     missed = [gate for gate in document["gates"] if not gate["passed"]]
     assert [(gate["metric"], gate["bound"], gate["value"]) for gate in missed] == [("psnr_mesh", ">= 18", 15.2)]
     assert document["tried"]["pose"][0]["registered"] == 2
