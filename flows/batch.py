@@ -141,12 +141,15 @@ def _run_open(
     runner: Runner | None,
 ) -> str | None:
     """Run the unfinished assets as one Prefect flow run; its id. Whatever it leaves unfinished is cancelled."""
+    from flows import local_prefect
+
+    local_prefect.prepare()  # first: the temporary server starts while Ray does
     own = make_runner(settings, store.uri) if runner is None else None
     used = runner or own
     assert used is not None
+    window = settings.assets_at_once or _ASSETS_AT_ONCE[settings.runner]
+    plans = {asset.id: asset for asset in assets}
     try:
-        window = settings.assets_at_once or _ASSETS_AT_ONCE[settings.runner]
-        plans = {asset.id: asset for asset in assets}
         return _in_thread(lambda: _run_flow(batch, plans, store, board, used, cancel, window), cancel)
     finally:
         for asset in assets:
@@ -166,11 +169,11 @@ def _run_flow(
     window: int,
 ) -> str | None:
     from flows import local_prefect
-
-    local_prefect.prepare()
     from flows.orchestration import Session, run_flow
 
     local_prefect.quiet()
+    if not local_prefect.wait_ready(cancel):
+        return None
     try:
         return run_flow(batch, Session(plans, store, board, runner, cancel, window))
     except DigitizeError:

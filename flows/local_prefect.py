@@ -1,30 +1,37 @@
-"""Prefect without a server of one's own: a temporary one with its data below the user's folder, quiet, offline.
+"""Prefect without a server of one's own: a temporary one that lives as long as this process, quiet and offline.
 
-Prefect reads its settings from the environment when it is imported, so this runs before. Nothing here imports Prefect
-at its top.
+Prefect brings such a server itself, but that one shares the terminal (Ctrl-C ends it before the run has said its last
+word), prints there, and stays behind when the run is killed.
+
+Prefect reads its settings from the environment when it is imported, so `prepare` runs before; nothing here imports
+Prefect at its top.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from flows.child import child_environment
+from models.errors import DigitizeError, ReasonCode
+
+START_LIMIT_S = 180.0
+"""For the temporary server on a busy machine; it takes 4 to 12 seconds."""
+_POLL_S = 0.1
+_LOG_BYTES = 4 << 20
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_CLI_PROMPT": "false",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_LOGGING_LEVEL": "INFO",
 }
-_TEMPORARY_SERVER = {
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-    "PREFECT_LOGGING_TO_API_ENABLED": "false",
-    # its shutdown interrupts its own writers, which would tell so on the terminal after the batch's verdict
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-}
-_LOG_BYTES = 4 << 20
 
 
 def home() -> Path:
@@ -40,21 +47,80 @@ def log_file() -> Path:
     return home() / "digitize.log"
 
 
+class _Server:
+    """The temporary server of this process: started once, and gone when this process is, however that ends."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        environment = child_environment(1) | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
+        with (home() / "server.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "flows.local_prefect", str(self.port)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+            )
+
+    @property
+    def url(self) -> str:
+        """The address of its API."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def wait(self, cancel: threading.Event) -> bool:
+        """Wait until it answers. False when `cancel` was set first. Raises DigitizeError when it does not start."""
+        for _ in range(round(START_LIMIT_S / _POLL_S)):
+            if cancel.is_set():
+                return False
+            if self._process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                    return True
+            except (urllib.error.URLError, OSError):
+                cancel.wait(_POLL_S)
+        raise DigitizeError(
+            ReasonCode.WORKER_LOST,
+            f"expected Prefect's temporary server to start within {START_LIMIT_S:g} s; it did not",
+            hint=f"See {home() / 'server.log'}, or set PREFECT_API_URL to a server of your own.",
+            retryable=True,
+        )
+
+
+_server: _Server | None = None
+
+
 def prepare() -> None:
-    """Set what Prefect reads on import; whatever the user has set stays. With PREFECT_API_URL that server is used."""
-    settings = _SETTINGS | ({} if os.environ.get("PREFECT_API_URL") else _TEMPORARY_SERVER)
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
+    """Set what Prefect reads on import, and begin to start a temporary server unless PREFECT_API_URL names one.
+
+    What the user has set stays. A process that has imported Prefect before keeps the settings that it has.
+    """
+    global _server  # noqa: PLW0603  one a process, because Prefect reads the address once a process
+    if "prefect" in sys.modules or _server is not None:
+        return
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(folder)
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if not os.environ.get("PREFECT_API_URL"):
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+        _server = _Server()
+        os.environ["PREFECT_API_URL"] = _server.url
+
+
+def wait_ready(cancel: threading.Event) -> bool:
+    """Wait for the temporary server, if there is one. False when `cancel` was set first."""
+    return _server is None or _server.wait(cancel)
 
 
 def quiet() -> None:
     """Send what Prefect logs to `digitize.log` in its folder instead of the terminal. Imports Prefect."""
-    import prefect.logging.configuration
+    from prefect.logging.configuration import setup_logging
 
-    prefect.logging.configuration.setup_logging()
+    setup_logging()
     file = RotatingFileHandler(log_file(), maxBytes=_LOG_BYTES, backupCount=1, delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     for name in ("prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.extra"):
@@ -62,3 +128,22 @@ def quiet() -> None:
         remote = [handler for handler in logger.handlers if type(handler).__name__ == "APILogHandler"]
         logger.handlers = [*remote, file]
         logger.propagate = False
+
+
+def _serve(port: int) -> None:
+    """The temporary server's process. The end of stdin is the end of the process that started it."""
+
+    def end_with_stdin() -> None:
+        while os.read(0, 512):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_stdin, daemon=True).start()
+    os.environ.pop("PREFECT_API_URL", None)
+    import uvicorn
+
+    uvicorn.run("prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=port, log_level="error")
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

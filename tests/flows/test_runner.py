@@ -51,7 +51,7 @@ def test_a_missing_cluster_is_named() -> None:
     assert "RAY_AUTH_MODE" in caught.value.hint
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     first = RayRunner(RunSettings(runner="ray"), str(tmp_path_factory.mktemp("ray")))
     yield
@@ -148,12 +148,10 @@ def test_a_lost_node_is_replaced(tmp_path: Path) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 0})
     first = cluster.add_node(num_cpus=1)
     try:
-        runner = make_runner(
-            settings(tmp_path, runner="ray", ray_address=cluster.address), str(tmp_path / "store"), DOOR
-        )
+        runner = ray_runner(tmp_path)  # this process is connected to the head
         pids = tmp_path / "pids"
         request = make_request(do="checkpoint", pids=str(pids))
         done: list[Done] = []
@@ -165,7 +163,6 @@ def test_a_lost_node_is_replaced(tmp_path: Path) -> None:
         wait_gone(stages)
         thread.join(120)
         assert done[0].result.facts["started_at"] == 3
-        runner.close()
     finally:
         ray.shutdown()
         cluster.shutdown()
