@@ -109,7 +109,7 @@ def _views(
     from tasks.train.render import render_image
 
     field = load_field(context.fetch_all("train") / "field", context.device)
-    masks = _Masks(context, poses, photos, surface_facts.get("support") == "cut", truth, measured)
+    masks = _Masks(context, poses, photos, bool(surface_facts.get("support_cut")), truth, measured)
     surface = (mesh, RayCaster(mesh, context.threads))
 
     def render_field(camera: Camera, c2w: npt.ArrayLike) -> Float32Array:

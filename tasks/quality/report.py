@@ -28,8 +28,6 @@ from tasks.quality.viewer import pack_mesh
 from tasks.quality.views import View, spread
 
 STILLS = 6
-STILL_PX = 300
-HEAT_PX = 340
 HEAT_VIEWS = 3
 HEAT_FULL_SCALE = 0.01
 """Distance that is yellow in the geometry's pictures, as a share of the true diagonal."""
@@ -80,7 +78,7 @@ def write_report(evidence: Evidence, options: Options, context: Context) -> None
     for k in range(STILLS):
         context.check()
         azimuth = _PREVIEW_TURN_DEG + k * 360.0 / STILLS
-        camera, c2w = orbit(vertices, evidence.poses.up, front, azimuth, ELEVATION_DEG, STILL_PX)
+        camera, c2w = orbit(vertices, evidence.poses.up, front, azimuth, ELEVATION_DEG, options.still_px)
         picture = studio(evidence.mesh, caster, evidence.poses.up, camera, c2w, supersample=1)
         stills.append((data_uri(to_jpeg(picture, quality=80)), round(azimuth - _PREVIEW_TURN_DEG)))
     viewer = pack_mesh(
@@ -88,7 +86,7 @@ def write_report(evidence: Evidence, options: Options, context: Context) -> None
     )
     ahead = transform_points(gltf_from_world(evidence.poses.up), front[None])[0]
     viewer["yaw"] = float(np.arctan2(ahead[0], ahead[2]) + np.radians(_PREVIEW_TURN_DEG))
-    page = render(evidence, options, stills, viewer, _heat(evidence, caster, front, context))
+    page = render(evidence, options, stills, viewer, _heat(evidence, front, options.still_px, context))
     (context.output / "report.html").write_text(page, encoding="utf-8")
 
 
@@ -122,6 +120,7 @@ def render(
         script=Markup((folder / "viewer.js").read_text(encoding="utf-8")),
         viewer=viewer,
         stills=stills,
+        still_px=options.still_px,
         comparisons=_comparisons(evidence.views, options),
         mask_text=MASK_TEXT,
         heat=heat,
@@ -201,7 +200,7 @@ def _comparisons(views: list[View], options: Options) -> list[dict[str, Any]]:
     return rows
 
 
-def _heat(evidence: Evidence, caster: RayCaster, front: FloatArray, context: Context) -> Heat:
+def _heat(evidence: Evidence, front: FloatArray, size_px: int, context: Context) -> Heat:
     """Pictures of the mesh coloured by distance to the truth, and of the truth by distance to the mesh."""
     measured = evidence.measured
     if measured is None:
@@ -231,7 +230,7 @@ def _heat(evidence: Evidence, caster: RayCaster, front: FloatArray, context: Con
         for k in range(HEAT_VIEWS):
             context.check()
             azimuth = _PREVIEW_TURN_DEG + k * 360.0 / HEAT_VIEWS
-            camera, c2w = orbit(surface.mesh.vertices, up, matrix[:3, :3] @ front, azimuth, ELEVATION_DEG, HEAT_PX)
+            camera, c2w = orbit(surface.mesh.vertices, up, matrix[:3, :3] @ front, azimuth, ELEVATION_DEG, size_px)
             picture = distance_picture(shown, other, camera, c2w, full_scale, judged)
             pictures.append((data_uri(to_jpeg(picture)), k * 360 // HEAT_VIEWS))
         groups.append((what, pictures))

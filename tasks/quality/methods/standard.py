@@ -38,6 +38,8 @@ class Options(Record):
     """Longer side of the pictures in the report; its file grows with the square."""
     preview_px: int = Field(default=800, ge=64)
     """Side of `preview.jpg`."""
+    still_px: int = Field(default=320, ge=32)
+    """Side of the report's turntable pictures and of its pictures of the geometry's error."""
     viewer_faces: int = Field(default=80_000, ge=100)
     """Faces of the report's 3D view; a larger mesh is thinned out for it (never the published one)."""
     viewer_texture_px: int = Field(default=2048, ge=64)

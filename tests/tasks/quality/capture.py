@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,10 @@ class Capture:
     prediction: Mesh
     similarity: np.ndarray = field(default_factory=lambda: np.eye(4))
     """capture from truth"""
-    cameras: tuple[PosedImage, ...] = ring(16)
+    cameras: tuple[PosedImage, ...] = ring(8)
     with_mat: bool = True
     asset: str = "ball"
-    surface_facts: dict[str, Any] = field(default_factory=lambda: {"support": "kept"})
+    surface_facts: dict[str, Any] = field(default_factory=lambda: {"support_cut": False})
     with_points: bool = True
     with_masks: bool = False
 
@@ -145,6 +146,8 @@ class Capture:
         tint = np.random.default_rng(0).integers(90, 200, (len(ground.vertices), 3)).astype(np.uint8)
         mat = Mesh(ground.vertices, ground.faces, colors=tint)
         mat_caster = (mat, RayCaster(mat))
+        pale = np.full(self.truth.vertices.shape, 255, np.uint8)
+        white = (Mesh(self.truth.vertices, self.truth.faces, colors=pale), scene[1])
         posed = []
         for image in self.cameras:
             c2w = np.array(image.c2w)
@@ -152,12 +155,7 @@ class Capture:
             rgb = np.full((HEIGHT, WIDTH, 3), 0.25)
             if self.with_mat:
                 rgb = render_textured(mat_caster, image.camera, c2w, background=(0.25, 0.25, 0.25)).rgb
-            share = render_textured(
-                (Mesh(self.truth.vertices, self.truth.faces, colors=np.full_like(self.truth.vertices, 255, np.uint8)), scene[1]),
-                image.camera,
-                c2w,
-                supersample=2,
-            ).rgb  # fmt: skip
+            share = render_textured(white, image.camera, c2w, supersample=2).rgb
             rgb = rgb * (1 - share) + front.rgb
             Image.fromarray((rgb * 255 + 0.5).astype(np.uint8)).save(
                 self.folder("pose") / "images" / f"{image.name}.jpg", quality=97, subsampling=0
@@ -170,6 +168,13 @@ class Capture:
             posed.append(image.model_copy(update={"c2w": moved, "image": f"images/{image.name}.jpg", "mask": mask}))
         self._write(tuple(posed))
         return self
+
+    def with_prediction(self, root: Path, prediction: Mesh) -> Capture:
+        """The same capture with another published mesh."""
+        other = replace(self, root=root, prediction=prediction)
+        shutil.copytree(self.root / "store", root / "store")
+        other._write_surface()
+        return other
 
     def folder(self, name: str) -> Path:
         return self.root / "store" / "work" / name
@@ -211,6 +216,12 @@ class Capture:
         (self.folder("train") / "field" / "field.json").write_text("{}")
         history = [{"step": 100 * k, "psnr": 30 - 15 / (k + 1)} for k in range(30)]
         (self.folder("train") / "train.json").write_text(json.dumps({"history": history}))
+        self._write_surface()
+        write_ply(self.folder("truth") / "mesh.ply", self.truth)
+        (self.folder("truth") / "cameras.json").write_bytes(canonical_json(CameraSet(images=self.cameras)))
+        (self.folder("truth") / "support.json").write_bytes(canonical_json(SUPPORT))
+
+    def _write_surface(self) -> None:
         moved = Mesh(
             transform_points(self.similarity, self.prediction.vertices),
             self.prediction.faces,
@@ -219,9 +230,6 @@ class Capture:
         )
         write_glb(self.folder("surface") / "asset.glb", moved, self.up)
         (self.folder("surface") / "surface.json").write_text(json.dumps(self.surface_facts))
-        write_ply(self.folder("truth") / "mesh.ply", self.truth)
-        (self.folder("truth") / "cameras.json").write_bytes(canonical_json(CameraSet(images=self.cameras)))
-        (self.folder("truth") / "support.json").write_bytes(canonical_json(SUPPORT))
 
     def context(self, options: dict[str, Any] | None = None, truth: bool = True) -> Context:
         """A context for the quality stage."""
@@ -252,7 +260,9 @@ def use_field(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, similarity: np.ndarra
     shown = Mesh(transform_points(similarity, mesh.vertices), mesh.faces, uv=mesh.uv, texture=mesh.texture)
     surface = (shown, RayCaster(shown))
 
-    def render_image(_: Any, camera: Camera, c2w: Any, world_from_field: Any, check: Any = None) -> tuple[Any, Any, Any]:
+    def render_image(
+        _: Any, camera: Camera, c2w: Any, world_from_field: Any, check: Any = None
+    ) -> tuple[Any, Any, Any]:
         picture = render_textured(surface, camera, c2w, background=(0.5, 0.5, 0.5), supersample=2)
         return picture.rgb, picture.depth, picture.mask.astype(np.float32)
 
