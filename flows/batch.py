@@ -87,7 +87,12 @@ def run_batch(
     run = None
     if open_assets:
         with _signals_set(cancel), StatusKeeper(board, store):
-            run = _run_open(plan.name, open_assets, store, board, settings, cancel, runner)
+            try:
+                if not cancel.is_set():
+                    run = _run_open(plan.name, open_assets, store, board, settings, cancel, runner)
+                _cancel_rest(open_assets, board, Phase.PENDING)
+            finally:
+                _cancel_rest(open_assets, board, Phase.RUNNING)
     order = [asset.id for asset in plan.assets] + list(plan.unusable)
     return BatchOutcome(
         batch=plan.name,
@@ -140,7 +145,7 @@ def _run_open(
     cancel: threading.Event,
     runner: Runner | None,
 ) -> str | None:
-    """Run the unfinished assets as one Prefect flow run; its id. Whatever it leaves unfinished is cancelled."""
+    """Run the unfinished assets as one Prefect flow run; its id."""
     from flows import local_prefect
 
     local_prefect.prepare()  # first: the temporary server starts while Ray does
@@ -152,11 +157,15 @@ def _run_open(
     try:
         return _in_thread(lambda: _run_flow(batch, plans, store, board, used, cancel, window), cancel)
     finally:
-        for asset in assets:
-            if board.get(asset.id).phase in (Phase.PENDING, Phase.RUNNING):
-                board.change(asset.id, phase=Phase.CANCELLED)
         if own is not None:
             own.close()
+
+
+def _cancel_rest(assets: list[AssetPlan], board: Board, phase: Phase) -> None:
+    """Mark the assets that a run has left in `phase` as cancelled."""
+    for asset in assets:
+        if board.get(asset.id).phase is phase:
+            board.change(asset.id, phase=Phase.CANCELLED)
 
 
 def _run_flow(
