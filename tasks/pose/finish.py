@@ -23,7 +23,7 @@ from tasks.pose import frame, region, silhouettes, split, support
 from tasks.pose.base import Model, PoseOptions, Solution
 from tasks.pose.model import move_model, similarity
 from tasks.pose.scale import Measured, measure_scale
-from tasks.pose.undistort import Pinhole, pinhole_of, warp
+from tasks.pose.undistort import Pinhole, pinhole_of, undistorted_mask
 
 _HULL_EDGE_PX = 200
 
@@ -158,8 +158,7 @@ def _object_masks(model: Model, pinholes: tuple[Pinhole, ...]) -> list[silhouett
     masks = []
     for photo, pinhole in zip(model.photos, pinholes, strict=True):
         if photo.mask is not None:
-            with Image.open(photo.mask) as image:
-                straight = warp(pinhole, image.convert("L"), Image.Resampling.BILINEAR)
+            straight = Image.fromarray(undistorted_mask(pinhole, photo.mask).astype(np.uint8) * 255)
             straight.thumbnail((_HULL_EDGE_PX, _HULL_EDGE_PX), Image.Resampling.BOX)
             masks.append(np.asarray(straight) > 0)
     return masks if silhouettes.outlines_object(masks) else []

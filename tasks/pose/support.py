@@ -11,9 +11,9 @@ from models.camera import FloatArray
 _TRIALS = 1500
 _SCORED = 3000
 _TOLERANCE = 0.008
-_MAX_TILT_DEG = 40.0
+_MAX_TILT_DEG = 30.0
 _MIN_POINTS = 25
-_MIN_SHARE = 0.06
+_MIN_SHARE = 0.08
 _BELOW_PENALTY = 2.5
 _MAX_BELOW = 0.2
 

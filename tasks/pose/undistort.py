@@ -8,61 +8,85 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from models.camera import Camera, FloatArray
 
 import pycolmap  # isort: skip
 
-_CELL_PX = 8
 _NEGLIGIBLE_PX = 0.02
 _JPEG_QUALITY = 97
 
 
 @dataclass(frozen=True)
 class Pinhole:
-    """A camera without distortion, and where its pixels lie in the distorted photo."""
+    """A camera without distortion, and the lens that it replaces."""
 
     camera: Camera
-    mesh: tuple[tuple[tuple[int, int, int, int], tuple[float, ...]], ...]
-    """Pillow's MESH: cells of the target with their quadrilaterals in the source; empty when nothing has to move."""
+    lens: Any | None
+    """pycolmap.Camera of the photo as taken; None when its distortion is too small to matter."""
+
+    def source_pixels(self) -> FloatArray:
+        """[H, W, 2] where each pixel of the pinhole picture lies in the photo: (u, v), pixel centres at +0.5."""
+        c = self.camera
+        v, u = np.mgrid[0 : c.height, 0 : c.width] + 0.5
+        local = np.stack([(u - c.cx) / c.fx, (v - c.cy) / c.fy, np.ones_like(u)], -1)
+        if self.lens is None:
+            return np.stack([u, v], -1)
+        return np.asarray(self.lens.img_from_cam(local.reshape(-1, 3)), dtype=np.float64).reshape(c.height, c.width, 2)
 
 
 def pinhole_of(distorted: Any) -> Pinhole:
     """The pinhole camera that replaces a pycolmap.Camera: same focal length, all of its pixels inside the photo."""
     if _is_pinhole(distorted):
-        return Pinhole(_record(distorted), ())
+        return Pinhole(_record(distorted), None)
     options = pycolmap.UndistortCameraOptions()
     options.blank_pixels = 0.0
-    straight = pycolmap.undistort_camera(options, distorted)
-    return Pinhole(_record(straight), _mesh(distorted, straight))
+    return Pinhole(_record(pycolmap.undistort_camera(options, distorted)), distorted)
 
 
 def write_undistorted(pinhole: Pinhole, source: Path, target: Path) -> None:
     """Write the photo at `source` as the pinhole camera sees it: JPEG, quality 97, no chroma subsampling."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not pinhole.mesh and source.suffix.lower() in {".jpg", ".jpeg"}:
+    if pinhole.lens is None and source.suffix.lower() in {".jpg", ".jpeg"}:
         shutil.copyfile(source, target)
         return
     with Image.open(source) as image:
-        warped = warp(pinhole, image.convert("RGB"), Image.Resampling.BICUBIC)
-    warped.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+        straight = undistort(pinhole, np.asarray(image.convert("RGB")), smooth=True)
+    Image.fromarray(straight).save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
 
 
 def write_undistorted_mask(pinhole: Pinhole, source: Path, target: Path) -> None:
     """Write the mask at `source` as the pinhole camera sees it: 255 where at least half of the pixel may be used."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(undistorted_mask(pinhole, source).astype(np.uint8) * 255).save(target, "PNG")
+
+
+def undistorted_mask(pinhole: Pinhole, source: Path) -> npt.NDArray[np.bool_]:
+    """[H, W] the mask at `source` as the pinhole camera sees it."""
     with Image.open(source) as image:
-        warped = warp(pinhole, image.convert("L"), Image.Resampling.BILINEAR)
-    warped.point([255 if level >= 128 else 0 for level in range(256)]).save(target, "PNG")
+        return np.asarray(undistort(pinhole, np.asarray(image.convert("L")), smooth=False) >= 128)
 
 
-def warp(pinhole: Pinhole, image: Image.Image, resample: Image.Resampling) -> Image.Image:
-    """The image as the pinhole camera sees it."""
-    if not pinhole.mesh:
-        return image
-    size = (pinhole.camera.width, pinhole.camera.height)
-    return image.transform(size, Image.Transform.MESH, pinhole.mesh, resample)
+def undistort(pinhole: Pinhole, picture: npt.NDArray[np.uint8], smooth: bool) -> npt.NDArray[np.uint8]:
+    """The picture [H, W] or [H, W, 3] as the pinhole camera sees it.
+
+    Args:
+        smooth: sample cubic splines, which keep detail at its place to a hundredth of a pixel; else linearly.
+    """
+    from scipy import ndimage
+
+    if pinhole.lens is None:
+        return picture
+    u, v = (pinhole.source_pixels() - 0.5).astype(np.float32).transpose(2, 0, 1)
+    order = 3 if smooth else 1
+    channels = [
+        ndimage.map_coordinates(channel.astype(np.float32), (v, u), order=order, mode="nearest")
+        for channel in np.atleast_3d(picture).transpose(2, 0, 1)
+    ]
+    sampled = np.clip(np.round(np.stack(channels, -1)), 0, 255).astype(np.uint8)
+    return sampled if picture.ndim == 3 else sampled[..., 0]
 
 
 def _is_pinhole(camera: Any) -> bool:
@@ -87,24 +111,3 @@ def _record(camera: Any) -> Camera:
         cx=camera.principal_point_x,
         cy=camera.principal_point_y,
     )
-
-
-def _mesh(distorted: Any, straight: Any) -> tuple[tuple[tuple[int, int, int, int], tuple[float, ...]], ...]:
-    """Cells of 8 px: distortion is smooth, so the error of a bilinear cell is far below a hundredth of a pixel."""
-    xs, ys = ([*range(0, edge, _CELL_PX), edge] for edge in (straight.width, straight.height))
-    corners = np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2).astype(np.float64)
-    grid = _to_distorted(distorted, straight, corners).reshape(len(ys), len(xs), 2)
-    limit = np.array([distorted.width, distorted.height])
-    grid = np.clip(grid, 0.0, limit - 1e-6)
-    cells = []
-    for r in range(len(ys) - 1):
-        for c in range(len(xs) - 1):
-            quad = (grid[r, c], grid[r + 1, c], grid[r + 1, c + 1], grid[r, c + 1])
-            cells.append(((xs[c], ys[r], xs[c + 1], ys[r + 1]), tuple(float(v) for corner in quad for v in corner)))
-    return tuple(cells)
-
-
-def _to_distorted(distorted: Any, straight: Any, pixels: FloatArray) -> FloatArray:
-    local = straight.cam_from_img(pixels)
-    moved: FloatArray = distorted.img_from_cam(np.concatenate([local, np.ones((len(local), 1))], 1))
-    return moved

@@ -1,0 +1,219 @@
+"""Undistortion, scale, given cameras, pair selection and options, each against its own truth."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from models.camera import OPENGL_FROM_OPENCV, CameraSet, PosedImage, matrix4
+from models.errors import DigitizeError, ReasonCode
+from models.results import Stage
+from models.spec import Scale
+from tasks import registry
+from tasks.pose import features, given
+from tasks.pose.base import Model, Photo, Region, SparsePoints
+from tasks.pose.scale import measure_scale
+from tasks.pose.solve import Attempt, best
+from tasks.pose.undistort import pinhole_of, undistort
+from tests.synthetic.scenes import look_at, pinhole
+
+import pycolmap  # isort: skip
+
+
+def lens(width: int = 320, height: int = 240, k1: float = -0.12) -> Any:
+    camera = pycolmap.Camera.create_from_model_name(1, "OPENCV", 300.0, width, height)
+    camera.params = [300.0, 304.0, width / 2 + 4, height / 2 - 3, k1, 0.02, 0.001, -0.002]
+    return camera
+
+
+def photo(name: str, width: int = 320, height: int = 240) -> Photo:
+    return Photo(name, name, Path(name), None, width, height, 2 * width, 2 * height, None, "k")
+
+
+@pytest.mark.parametrize("k1", [-0.12, 0.15])
+def test_undistortion_samples_where_the_lens_model_says(k1: float) -> None:
+    camera = lens(k1=k1)
+    v, u = np.mgrid[0:240, 0:320] + 0.5
+    picture = 128 + 60 * np.sin(u / 9.0) + 60 * np.cos(v / 11.0)
+    made = pinhole_of(camera)
+    straight = undistort(made, np.round(picture).astype(np.uint8), smooth=True)
+    c = made.camera
+    v, u = np.mgrid[0 : c.height, 0 : c.width] + 0.5
+    local = np.stack([(u - c.cx) / c.fx, (v - c.cy) / c.fy, np.ones_like(u)], -1).reshape(-1, 3)
+    source = camera.img_from_cam(local)
+    assert (source >= 0).all() and (source <= [320, 240]).all()
+    expected = 128 + 60 * np.sin(source[:, 0] / 9.0) + 60 * np.cos(source[:, 1] / 11.0)
+    difference = np.abs(straight.ravel() - expected).reshape(straight.shape)[4:-4, 4:-4]
+    assert difference.max() < 1.6
+
+
+def test_a_pinhole_photo_is_left_alone() -> None:
+    camera = pycolmap.Camera.create_from_model_name(1, "OPENCV", 300.0, 320, 240)
+    made = pinhole_of(camera)
+    assert made.lens is None
+    assert (made.camera.width, made.camera.fx) == (320, 300.0)
+
+
+def scale_model(noise_px: float = 0.0) -> tuple[Model, dict[str, Any]]:
+    """Two points 0.5 units apart, marked in five distorted photos of twice the stored size."""
+    rng = np.random.default_rng(0)
+    camera = lens()
+    eyes = np.array([[3, 0, 1], [2, 2, 1.2], [0, 3, 1], [-2, 2, 0.8], [2, -2, 1.1]], dtype=np.float64)
+    c2w = np.array([look_at(eye) for eye in eyes])
+    points = np.array([[0.3, 0.0, 0.1], [0.0, 0.4, 0.1]])
+    marks: list[dict[str, tuple[float, float]]] = [{}, {}]
+    for k, matrix in enumerate(c2w):
+        for mark, point in zip(marks, points, strict=True):
+            local = matrix[:3, :3].T @ (point - matrix[:3, 3])
+            pixel = 2.0 * camera.img_from_cam(local[None])[0] + rng.normal(0, 2 * noise_px, 2)
+            mark[f"p{k}.jpg"] = (float(pixel[0]), float(pixel[1]))
+    empty = SparsePoints(
+        np.zeros((0, 3)),
+        np.zeros((0, 3), np.uint8),
+        np.zeros(0, np.float32),
+        np.zeros(1, np.int64),
+        np.zeros(0, np.int32),
+    )
+    model = Model(tuple(photo(f"p{k}.jpg") for k in range(5)), c2w, (camera,) * 5, empty)
+    spec = {
+        "kind": "known_distance",
+        "distance_m": 0.12,
+        "uncertainty_m": 0.0006,
+        "a": {"pixels": marks[0]},
+        "b": {"pixels": marks[1]},
+    }
+    return model, spec
+
+
+def test_a_known_distance_gives_metres() -> None:
+    model, spec = scale_model()
+    found = measure_scale(Scale.model_validate(spec), model)
+    assert found.metres_per_unit == pytest.approx(0.12 / 0.5, rel=1e-6)
+    assert found.residual_px < 1e-3
+    # marks are never trusted to better than a pixel, nor the tape measure to better than it says
+    assert 0.005 < found.uncertainty < 0.05
+
+
+def test_noisy_marks_give_an_honest_uncertainty() -> None:
+    model, spec = scale_model(noise_px=2.0)
+    found = measure_scale(Scale.model_validate(spec), model)
+    assert abs(found.metres_per_unit / 0.24 - 1.0) < 3.0 * found.uncertainty
+    assert found.residual_px > 0.5
+
+
+def test_scale_errors_say_what_is_missing() -> None:
+    model, spec = scale_model()
+    spec["b"] = {"pixels": {"p0.jpg": (10.0, 10.0), "gone.jpg": (1.0, 1.0)}}
+    with pytest.raises(DigitizeError, match=r"point b.*gone\.jpg") as caught:
+        measure_scale(Scale.model_validate(spec), model)
+    assert caught.value.code is ReasonCode.SCALE_UNSOLVED
+    spec["b"] = {"pixels": {"p0.jpg": (10.0, 10.0), "p1.jpg": (600.0, 400.0)}}
+    with pytest.raises(DigitizeError, match="one physical point"):
+        measure_scale(Scale.model_validate(spec), model)
+    spec["b"] = {"pixels": {"p0.jpg": (10.0, 10.0), "p1.jpg": (6000.0, 400.0)}}
+    with pytest.raises(DigitizeError, match=r"inside p1\.jpg"):
+        measure_scale(Scale.model_validate(spec), model)
+
+
+C2W = look_at(np.array([1.0, 2.0, 3.0]))
+
+
+def transforms(**frame: Any) -> dict[str, Any]:
+    one = {"file_path": "./train/a.b", "transform_matrix": (C2W @ OPENGL_FROM_OPENCV).tolist(), **frame}
+    return {"fl_x": 600.0, "w": 640, "h": 480, "k1": 0.1, "frames": [one]}
+
+
+def test_transforms_are_scaled_to_the_stored_size() -> None:
+    found = given.parse_transforms(transforms(fl_y=610.0, cx=330.0), (photo("a.b.jpg"),))["a.b.jpg"]
+    np.testing.assert_allclose(found.c2w, C2W, atol=1e-12)
+    assert found.params == pytest.approx((300.0, 305.0, 165.0, 120.0, 0.1, 0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "frames"),
+        (transforms(transform_matrix=[[1, 2], [3, 4]]), "4x4"),
+        (transforms(transform_matrix=(np.diag([2.0, 1, 1, 1])).tolist()), "rigid"),
+        (transforms(transform_matrix=(np.diag([-1.0, 1, 1, 1])).tolist()), "rigid"),
+        (transforms(transform_matrix=(np.eye(4) * np.nan).tolist()), "finite"),
+        (transforms(file_path="other.png"), r"none for a\.b\.jpg"),
+        (transforms(fl_x=None), "fl_x"),
+        (transforms(k3=0.5), "k3"),
+        (transforms(w=100), "shape"),
+        (transforms(cx="wide"), "cx"),
+    ],
+)
+def test_bad_transforms_name_the_frame(data: Any, message: str) -> None:
+    with pytest.raises(DigitizeError, match=message) as caught:
+        given.parse_transforms(data, (photo("a.b.jpg"),))
+    assert caught.value.code is ReasonCode.POSES_INVALID
+
+
+def test_camera_sets_are_scaled_too() -> None:
+    image = PosedImage(name="a.jpg", camera=pinhole(640, 480), c2w=matrix4(C2W))
+    found = given.parse_cameras(CameraSet(images=(image,)), (photo("a.jpg"),))["a.jpg"]
+    assert found.params[:4] == pytest.approx((0.7 * 640, 0.7 * 640, 160.0, 120.0))
+
+
+def test_pairs_join_look_alikes_across_the_sequence() -> None:
+    rng = np.random.default_rng(0)
+    places = [rng.integers(0, 255, (300, 128)) for _ in range(20)]
+    walk = [places[k % 20] + rng.integers(0, 9, (300, 128)) for k in range(60)]
+    descriptors = [d.astype(np.float32) for d in walk]
+    descriptors[7] = np.zeros((0, 128), np.float32)
+    found = features.select_pairs(descriptors, 4, 0)
+    assert found == features.select_pairs(descriptors, 4, 0)
+    assert all(i < j for i, j in found)
+    assert {(i, i + 1) for i in range(59)} <= set(found)
+    again = {(k, k + 20) for k in range(40) if k != 7}
+    assert len(again & set(found)) > 0.9 * len(again)
+
+
+def test_the_largest_model_wins_whatever_its_order() -> None:
+    attempts = [
+        Attempt("incremental", 5, 900, 0.3, "small"),
+        Attempt("incremental", 30, 500, 0.9, "large"),
+        Attempt("global", 30, 400, 0.2, "sparser"),
+        Attempt("global", 0, 0, 0.0, None),
+    ]
+    assert best(attempts) == "large"
+    assert best(attempts[3:]) is None
+
+
+def test_the_lens_model_grows_with_the_photos() -> None:
+    assert [features.camera_model("auto", n) for n in (3, 10, 40)] == ["SIMPLE_RADIAL", "RADIAL", "OPENCV"]
+    assert features.camera_model("RADIAL", 3) == "RADIAL"
+
+
+def test_regions_are_complete_or_refused() -> None:
+    centre, half = Region(minimum=(0, 0, 0), maximum=(2, 4, 2)).cube
+    np.testing.assert_allclose(centre, [1, 2, 1])
+    assert half == 2.0
+    wrong: list[dict[str, Any]] = [
+        {},
+        {"centre": (0, 0, 0)},
+        {"centre": (0, 0, 0), "half_size": 1, "minimum": (0, 0, 0)},
+        {"minimum": (1, 0, 0), "maximum": (0, 1, 1)},
+    ]
+    for values in wrong:
+        with pytest.raises(ValidationError):
+            Region.model_validate(values)
+
+
+@pytest.mark.parametrize("name", ["colmap", "known"])
+def test_methods_import_light_and_resolve_their_presets(name: str) -> None:
+    code = f"import sys, tasks.pose.methods.{name}, tasks.pose.task; assert 'pycolmap' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3], timeout=60)
+    module = registry.method(Stage.POSE, name)
+    seconds = [
+        module.estimate(registry.effective_options(Stage.POSE, name, preset, {}), 40, 2.0).seconds
+        for preset in ("preview", "standard", "high")
+    ]
+    assert seconds == sorted(seconds)

@@ -1,0 +1,209 @@
+"""The whole stage on a rendered capture: true structure from motion, judged against the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.camera import OPENGL_FROM_OPENCV, CameraSet, PosedImage, PoseSet, project, transform_points
+from models.digest import canonical_json
+from models.errors import DigitizeError, ReasonCode
+from models.quality import Gate, Verdict
+from models.results import ArtifactRef, StageResult
+from tasks.pose.task import run
+from tests.tasks.pose.captures import BOX, SIZE, commit_ingest, pose_context, ring, umeyama, write_photos
+
+VIEWS = 16
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Rendered photos, committed, and the cameras that took them."""
+
+    root: Path
+    ingest: ArtifactRef
+    truth: tuple[PosedImage, ...]
+
+
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    folder, root = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("store")
+    truth = ring(VIEWS)
+    write_photos(folder, truth)
+    return Captured(root, commit_ingest(root, folder, 1.05 * truth[0].camera.fx), truth)
+
+
+def marked(captured: Captured, point: tuple[float, float, float]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Marks of a true point in four photos, in pixels of the original photos (twice the stored size)."""
+    marks = {}
+    for image in captured.truth[::4]:
+        pixel = 2.0 * project(image.camera, image.c2w, np.array([point]))[0][0]
+        marks[image.name] = (float(pixel[0]), float(pixel[1]))
+    return {"pixels": marks}
+
+
+@pytest.fixture(scope="module")
+def solved(captured: Captured, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageResult]:
+    a, b = (-0.5, -0.4, 0.0), (0.5, -0.4, 0.0)
+    scale = {
+        "kind": "known_distance",
+        "distance_m": 1.0,
+        "uncertainty_m": 0.001,
+        "a": marked(captured, a),
+        "b": marked(captured, b),
+    }
+    context = pose_context(tmp_path_factory.mktemp("run"), captured.root, captured.ingest, "colmap", scale=scale)
+    return context.output, run(context.request, context)
+
+
+def read(output: Path) -> PoseSet:
+    return PoseSet.model_validate_json((output / "poses.json").read_bytes())
+
+
+def to_truth(poses: PoseSet, truth: tuple[PosedImage, ...]) -> np.ndarray:
+    by_name = {image.name: image.centre for image in truth}
+    ours = np.array([image.centre for image in poses.images])
+    return umeyama(ours, np.array([by_name[image.name] for image in poses.images]))
+
+
+def test_all_photos_register_at_their_true_places(captured: Captured, solved: tuple[Path, StageResult]) -> None:
+    output, result = solved
+    assert result.verdict is Verdict.ACCEPT, result.reasons
+    poses = read(output)
+    assert [image.name for image in poses.images] == [image.name for image in captured.truth]
+    aligned = transform_points(to_truth(poses, captured.truth), [image.centre for image in poses.images])
+    error = np.linalg.norm(aligned - [image.centre for image in captured.truth], axis=1)
+    assert error.max() < 0.02
+    assert result.facts["registered_share"] == 1.0
+    assert result.facts["reprojection_error_px"] < 1.0
+    assert 20.0 < result.facts["parallax_deg"] < 180.0
+    assert result.facts["tried"][0]["rung"] == "incremental"
+
+
+def test_the_scale_is_metric(captured: Captured, solved: tuple[Path, StageResult]) -> None:
+    poses = read(solved[0])
+    assert poses.units == "metre"
+    assert poses.scale_source == "known_distance"
+    assert poses.scale_uncertainty is not None and 0.001 <= poses.scale_uncertainty < 0.02
+    assert np.cbrt(np.linalg.det(to_truth(poses, captured.truth)[:3, :3])) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_region_holds_the_box_and_little_more(captured: Captured, solved: tuple[Path, StageResult]) -> None:
+    poses = read(solved[0])
+    field_from_truth = np.linalg.inv(poses.world_from_field) @ np.linalg.inv(to_truth(poses, captured.truth))
+    corners = np.array([[x, y, z] for x in BOX[:, 0] for y in BOX[:, 1] for z in BOX[:, 2]])
+    inside = transform_points(field_from_truth, corners)
+    assert np.abs(inside).max() < 1.0
+    assert (inside.max(0) - inside.min(0)).max() > 2.0 * 0.5
+
+
+def test_up_and_the_support_are_the_tables(captured: Captured, solved: tuple[Path, StageResult]) -> None:
+    poses = read(solved[0])
+    turn = to_truth(poses, captured.truth)
+    assert poses.support is not None
+    normal = turn[:3, :3] @ poses.support.normal / np.cbrt(np.linalg.det(turn[:3, :3]))
+    np.testing.assert_allclose(normal, [0, 0, 1], atol=0.02)
+    np.testing.assert_allclose(poses.up, [0, 0, 1], atol=1e-9)
+    foot = -np.array(poses.support.normal) * poses.support.offset
+    assert abs(transform_points(turn, foot[None])[0, 2]) < 0.01
+
+
+def test_the_files_fit_together(solved: tuple[Path, StageResult]) -> None:
+    output, result = solved
+    poses, points = read(output), np.load(output / "points.npz")
+    count = len(points["xyz"])
+    assert count == result.facts["points"] > 300
+    assert points["rgb"].shape == (count, 3) and points["rgb"].dtype == np.uint8
+    assert points["error"].dtype == np.float32 and points["views"].dtype == np.int32
+    assert points["visible_ptr"].dtype == np.int64 and points["visible_idx"].dtype == np.int32
+    assert points["visible_ptr"][-1] == len(points["visible_idx"]) == points["views"].sum()
+    assert points["visible_idx"].max() < len(poses.images)
+    for image in poses.images:
+        with Image.open(output / str(image.image)) as picture:
+            assert picture.size == (image.camera.width, image.camera.height)
+    for index in range(0, count, 97):
+        seen = points["visible_idx"][points["visible_ptr"][index] : points["visible_ptr"][index + 1]]
+        for view in seen:
+            uv, depth = project(poses.images[view].camera, poses.images[view].c2w, points["xyz"][index : index + 1])
+            assert depth[0] > 0 and -8 < uv[0, 0] < SIZE[0] + 8
+    assert len(poses.of_split("heldout")) == 2
+    assert "seconds" not in json.loads((output / "pose.json").read_bytes())
+
+
+def test_a_missed_gate_rejects_before_anything_is_written(captured: Captured, tmp_path: Path) -> None:
+    gate = Gate(metric="track_length", at_least=50.0, otherwise=Verdict.REJECT, reason=ReasonCode.SHORT_TRACKS)
+    cameras = tmp_path / "cameras.json"
+    cameras.write_bytes(canonical_json(CameraSet(images=captured.truth)))
+    context = pose_context(
+        tmp_path, captured.root, captured.ingest, "known", cameras, format="cameras", gates=[gate.model_dump()]
+    )
+    result = run(context.request, context)
+    assert result.verdict is Verdict.REJECT
+    assert ReasonCode.SHORT_TRACKS in {reason.code for reason in result.reasons}
+    assert sorted(path.name for path in context.output.iterdir()) == ["pose.json"]
+
+
+def test_known_transforms_keep_their_world(captured: Captured, tmp_path: Path) -> None:
+    frames = [
+        {
+            "file_path": f"./train/{Path(image.name).stem}",
+            "transform_matrix": (np.array(image.c2w) @ OPENGL_FROM_OPENCV).tolist(),
+        }
+        for image in captured.truth
+    ]
+    angle = 2.0 * np.arctan(0.5 * SIZE[0] / captured.truth[0].camera.fx)
+    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
+    context = pose_context(tmp_path, captured.root, captured.ingest, "known", tmp_path / "transforms.json")
+    result = run(context.request, context)
+    assert result.verdict is Verdict.ACCEPT, result.reasons
+    poses = read(context.output)
+    for found, true in zip(poses.images, captured.truth, strict=True):
+        np.testing.assert_allclose(found.c2w, true.c2w, atol=1e-9)
+        assert found.camera.fx == pytest.approx(true.camera.fx, rel=1e-6)
+    xyz = np.load(context.output / "points.npz")["xyz"]
+    on_table, on_top = np.abs(xyz[:, 2]) < 0.02, np.abs(xyz[:, 2] - BOX[1, 2]) < 0.02
+    assert on_table.sum() > 50 and on_top.sum() > 10
+    corners = np.array([[x, y, z] for x in BOX[:, 0] for y in BOX[:, 1] for z in BOX[:, 2]])
+    assert np.abs(transform_points(np.linalg.inv(poses.world_from_field), corners)).max() < 1.0
+
+
+def test_a_photo_without_a_pose_is_named(captured: Captured, tmp_path: Path) -> None:
+    cameras = tmp_path / "cameras.json"
+    cameras.write_bytes(canonical_json(CameraSet(images=captured.truth[1:])))
+    context = pose_context(tmp_path, captured.root, captured.ingest, "known", cameras, format="cameras")
+    with pytest.raises(DigitizeError, match=captured.truth[0].name) as caught:
+        run(context.request, context)
+    assert caught.value.code is ReasonCode.POSES_INVALID
+
+
+RUN = """
+import sys
+from pathlib import Path
+from models.results import ArtifactRef
+from tasks.pose.task import run
+from tests.tasks.pose.captures import pose_context
+folder, root, ingest, threads = sys.argv[1:]
+ref = ArtifactRef.model_validate_json(ingest)
+context = pose_context(Path(folder), Path(root), ref, "colmap", threads=int(threads), max_features=1200)
+run(context.request, context)
+"""
+
+
+def test_equal_bytes_in_two_processes_whatever_the_threads(captured: Captured, tmp_path: Path) -> None:
+    digests = []
+    for threads in (1, 2):
+        folder = tmp_path / str(threads)
+        arguments = [str(folder), str(captured.root), captured.ingest.model_dump_json(), str(threads)]
+        subprocess.run([sys.executable, "-c", RUN, *arguments], check=True, cwd=Path(__file__).parents[3], timeout=200)
+        files = sorted(path for path in (folder / "output").rglob("*") if path.is_file())
+        digests.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    assert digests[0] == digests[1]
+    assert {"poses.json", "points.npz", "pose.json"} < set(digests[0])
