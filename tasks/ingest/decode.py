@@ -99,10 +99,8 @@ def fitted(image: Image.Image, max_edge_px: int) -> Image.Image:
 
 
 def save_jpeg(image: Image.Image, path: Path) -> None:
-    """Write an RGB picture as JPEG without chroma subsampling and without metadata."""
-    clean = image.copy()
-    clean.info = {}
-    clean.save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    """Write an RGB picture as JPEG without chroma subsampling; `decode` has taken its metadata away."""
+    image.save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
 def _load(path: Path, name: str, max_pixels: int) -> tuple[Image.Image, CameraFacts]:
@@ -201,7 +199,7 @@ def _grey_of_16_bits(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, "expected 8 or 16 bits a pixel, found 32", path=name)
-    transparency, eight = image.info.get("transparency"), np.round(values / 257.0).astype(np.uint8)
+    transparency, eight = image.info.get("transparency"), ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not isinstance(transparency, int):
         return Image.fromarray(eight, "L")
     opaque = np.where(values == transparency, 0, 255).astype(np.uint8)

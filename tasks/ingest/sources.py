@@ -75,6 +75,7 @@ def open_source(context: Context, name: str, limits: SourceLimits) -> Iterator[t
         )
     elif root.suffix.lower() in VIDEO_SUFFIXES:
         check_hash(root, _hashes(ref).get(root.name), ref.uri)
+        context.progress(0.0, f"choosing frames of {root.name}", {})
         frames = extract_frames(root, context.scratch / "frames", limits.video, context.check, context.threads)
         yield tuple(SourceFile(frame.name, _local(frame)) for frame in frames)
     elif root.suffix.lower() == ".zip":

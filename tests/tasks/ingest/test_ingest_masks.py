@@ -136,4 +136,5 @@ def test_masks_inside_the_photos_folder_are_not_photos(tmp_path: Path) -> None:
     half_mask().save(tmp_path / "in" / "masks" / "photo_0.png")
     result, index, _ = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "in" / "masks")
     assert [photo.name for photo in index.photos] == [f"photo_{i}.jpg" for i in range(4)]
+    assert index.rejected == ()
     assert result.facts["masks"] == 1

@@ -110,6 +110,17 @@ def test_turntable_before_a_plain_backdrop_gives_other_pictures(radius: float, d
     assert same_picture(thumbnail(ball(0, radius)), thumbnail(encoded(ball(0, radius), 70)), resized=False)
 
 
+def test_a_small_object_that_turns_before_a_textured_wall_gives_other_pictures() -> None:
+    """The wall's gradients outweigh the object in the whole picture; the tiles see it."""
+    views = []
+    for degrees in (0, 10):
+        wall = scene(size=(800, 600)).filter(ImageFilter.GaussianBlur(2))
+        wall.paste(ball(degrees, 40).crop((365, 265, 435, 335)), (100, 100))
+        views.append(encoded(wall, 90))
+    assert not same_picture(thumbnail(views[0]), thumbnail(views[1]), resized=False)
+    assert same_picture(thumbnail(views[0]), thumbnail(encoded(views[0], 60)), resized=False)
+
+
 def test_of_equal_pictures_the_largest_stays() -> None:
     photos = [candidate("small", 2000, 1500, seed=5), candidate("large", seed=5), candidate("other", seed=6)]
     found = equal_pictures(photos)
