@@ -101,6 +101,18 @@ class RayCaster:
         seen: BoolArray = self.cast(np.broadcast_to(o, x.shape), rays_d).t >= distance - tolerance
         return seen
 
+    def occluded(self, rays_o: npt.ArrayLike, rays_d: npt.ArrayLike) -> BoolArray:
+        """Whether each ray (origins [N, 3], directions [N, 3]) meets anything: cheaper than the first hit."""
+        o, d = np.asarray(rays_o), np.asarray(rays_d)
+        result = np.zeros(len(o), bool)
+        if self._scene is None:
+            return result
+        for start in range(0, len(o), CHUNK):
+            part = slice(start, start + CHUNK)
+            rays = np.concatenate([self._local(o[part]), d[part].astype(np.float32)], 1)
+            result[part] = self._scene.test_occlusions(_tensor(rays), nthreads=self._threads).numpy()
+        return result
+
     def distance(self, points: npt.ArrayLike) -> FloatArray:
         """[N] exact unsigned distance from each point [N, 3] to the nearest point of any face; inf without faces."""
         x = np.asarray(points, dtype=np.float64)
