@@ -123,4 +123,4 @@ def _handle(x: FloatArray, y: FloatArray, z: FloatArray) -> FloatArray:
     beyond = cosine * side > sine * forward
     k = np.where(beyond, side * sine + forward * cosine, np.hypot(side, forward))
     squared = forward**2 + side**2 + y**2 + HANDLE_RADIUS_M**2 - 2.0 * HANDLE_RADIUS_M * k
-    return np.sqrt(np.maximum(squared, 0.0)) - HANDLE_THICKNESS_M / 2.0
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)) - HANDLE_THICKNESS_M / 2.0)

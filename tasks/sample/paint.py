@@ -6,7 +6,10 @@ same function.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from tasks.sample import object as shape
 from tasks.sample.noise import Float32Array, FloatArray, SolidNoise
@@ -85,12 +88,12 @@ def _ground(name: str, count: int) -> FloatArray:
     return np.tile(PALETTE[name], (count, 1))
 
 
-def _edge(value: FloatArray, soft: float) -> FloatArray:
+def _edge(value: npt.NDArray[Any], soft: float) -> FloatArray:
     """1 where `value` is above zero, with a soft edge of width `soft`."""
     return np.asarray(np.clip(value / soft + 0.5, 0.0, 1.0))
 
 
-def _line(value: FloatArray, half_width: float) -> FloatArray:
+def _line(value: npt.NDArray[Any], half_width: float) -> FloatArray:
     return _edge(half_width - np.abs(value), 0.0004)
 
 

@@ -85,7 +85,7 @@ class Studio:
     def _surroundings(self, rays_o: FloatArray, rays_d: FloatArray) -> Float32Array:
         """Linear light from mat, floor and backdrop along rays that miss the object."""
         up = np.clip(rays_d[:, 2:], 0.0, 1.0)
-        linear = _to_linear(_HORIZON + (_ZENITH - _HORIZON) * np.sqrt(up)).astype(np.float32)
+        linear = _to_linear(_HORIZON + (_ZENITH - _HORIZON) * up * up * (3.0 - 2.0 * up)).astype(np.float32)
         down = np.flatnonzero(rays_d[:, 2] < -1e-6)
         t = -rays_o[down, 2] / rays_d[down, 2]
         xy = rays_o[down, :2] + t[:, None] * rays_d[down, :2]
