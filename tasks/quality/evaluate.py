@@ -56,7 +56,7 @@ def evaluate(options: Options, context: Context) -> QualityReport:
     checks = check_mesh(mesh, poses.world_from_field, poses.up)
     geometry = measured.report if measured else None
     metrics = (
-        *view_metrics(rows),
+        *view_metrics(rows, options.max_edge_px, options.field_edge_px),
         *geometry_metrics(geometry),
         *mesh_metrics(checks),
         *pose_metrics(_facts(context, "pose", "pose.json")),
@@ -120,7 +120,7 @@ def _views(
     for k, image in enumerate(heldout):
         context.check()
         photo = context.fetch("pose", image.image or f"images/{image.name}.jpg")
-        views.append(compare(image, photo, options.max_edge_px, render_field, surface, masks.of))
+        views.append(compare(image, photo, options.max_edge_px, options.field_edge_px, render_field, surface, masks.of))
         context.progress(0.4 + 0.4 * (k + 1) / len(heldout), f"held-out {image.name}", {})
     return views
 

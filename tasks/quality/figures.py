@@ -39,13 +39,18 @@ def share_name(share: float) -> str:
     return f"{share * 100:g}pct".replace(".", "_")
 
 
-def view_metrics(rows: Sequence[ViewRow]) -> list[Metric]:
-    """Means over the held-out photos; nothing without any."""
+def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, field_edge_px: int) -> list[Metric]:
+    """Means over the held-out photos; nothing without any.
+
+    Args:
+        max_edge_px, field_edge_px: longer side of the pictures compared with the mesh and with the field.
+    """
     if not rows:
         return []
     kinds = sorted({row.mask for row in rows})
     where = f"mean over {len(rows)} held-out photos inside " + " or ".join(MASK_TEXT[kind] for kind in kinds)
-    missing = "a pixel that the mesh misses counts as mid-grey (0.5)"
+    missing = f"a pixel that the mesh misses counts as mid-grey (0.5); pictures of at most {max_edge_px} px"
+    small = f"pictures of at most {field_edge_px} px"
 
     def mean(values: Sequence[float]) -> float:
         return float(np.mean(values))
@@ -55,7 +60,7 @@ def view_metrics(rows: Sequence[ViewRow]) -> list[Metric]:
             name="psnr_field",
             value=mean([row.psnr_field for row in rows]),
             unit="dB",
-            about=f"PSNR of the field, {where}.",
+            about=f"PSNR of the field, {where}; {small}.",
         ),
         Metric(
             name="psnr_mesh",
@@ -63,7 +68,11 @@ def view_metrics(rows: Sequence[ViewRow]) -> list[Metric]:
             unit="dB",
             about=f"PSNR of the published textured mesh, unlit, {where}; {missing}.",
         ),
-        Metric(name="ssim_field", value=mean([row.ssim_field for row in rows]), about=f"SSIM of the field, {where}."),
+        Metric(
+            name="ssim_field",
+            value=mean([row.ssim_field for row in rows]),
+            about=f"SSIM of the field, {where}; {small}.",
+        ),
         Metric(
             name="ssim_mesh",
             value=mean([row.ssim_mesh for row in rows]),
@@ -83,7 +92,7 @@ def view_metrics(rows: Sequence[ViewRow]) -> list[Metric]:
                 name="psnr_field_full",
                 value=mean(full),
                 unit="dB",
-                about=f"PSNR of the field, mean over {len(full)} whole held-out photos, background included.",
+                about=f"PSNR of the field, mean over {len(full)} whole held-out photos, background included; {small}.",
             )
         )
     return metrics

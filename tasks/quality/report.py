@@ -240,9 +240,7 @@ def _heat(evidence: Evidence, front: FloatArray, size_px: int, context: Context)
 def _curve(training: dict[str, Any]) -> Markup | None:
     """The training's PSNR over its steps, from the history in `train.json`."""
     rows = [row for row in training.get("history", ()) if "step" in row and row.get("psnr") is not None]
-    return line_chart(
-        [float(row["step"]) for row in rows], [float(row["psnr"]) for row in rows], "step", "PSNR in training, dB"
-    )
+    return line_chart([float(row["step"]) for row in rows], [float(row["psnr"]) for row in rows], "step", "PSNR, dB")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -36,14 +36,18 @@ class View:
     name: str
     photo: Float32Array
     """[H, W, 3] sRGB in [0, 1]"""
-    field: Float32Array
-    """[H, W, 3]"""
     mesh: Float32Array
     """[H, W, 3], mid-grey where the mesh is missing"""
     covered: BoolArray
     """[H, W] whether the pixel's centre sees the mesh"""
     mask: BoolArray
     """[H, W] where the figures are taken"""
+    field: Float32Array
+    """[h, w, 3]: fields are slow to draw without a GPU, so that their picture may be smaller"""
+    field_photo: Float32Array
+    """[h, w, 3] the photo at that size"""
+    field_mask: BoolArray
+    """[h, w]"""
     kind: MaskKind
     full: bool
     """Whether the photo has no mask of its own: the field then has to explain the whole of it."""
@@ -51,17 +55,17 @@ class View:
     @property
     def row(self) -> ViewRow | None:
         """The figures; None where the mask is empty."""
-        if not self.mask.any():
+        if not (self.mask.any() and self.field_mask.any()):
             return None
         return ViewRow(
             name=self.name,
             mask=self.kind,
             mask_share=float(self.mask.mean()),
             covered=float(self.covered[self.mask].mean()),
-            psnr_field=_finite(psnr(self.field, self.photo, self.mask)),
-            psnr_field_full=_finite(psnr(self.field, self.photo)) if self.full else None,
+            psnr_field=_finite(psnr(self.field, self.field_photo, self.field_mask)),
+            psnr_field_full=_finite(psnr(self.field, self.field_photo)) if self.full else None,
             psnr_mesh=_finite(psnr(self.mesh, self.photo, self.mask)),
-            ssim_field=ssim(self.field, self.photo, self.mask),
+            ssim_field=ssim(self.field, self.field_photo, self.field_mask),
             ssim_mesh=ssim(self.mesh, self.photo, self.mask),
         )
 
@@ -103,10 +107,17 @@ def load_mask(path: Path, camera: Camera) -> BoolArray:
     from PIL import Image
 
     with Image.open(path) as image:
-        picture = image.convert("L")
-        if picture.size != (camera.width, camera.height):
-            picture = picture.resize((camera.width, camera.height), Image.Resampling.BOX)
-        return np.asarray(picture) >= 128
+        return resized_mask(np.asarray(image.convert("L")) >= 128, camera)
+
+
+def resized_mask(mask: BoolArray, camera: Camera) -> BoolArray:
+    """A mask [h, w] at the camera's size: the pixels of which at least half is inside."""
+    from PIL import Image
+
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    if picture.size != (camera.width, camera.height):
+        picture = picture.resize((camera.width, camera.height), Image.Resampling.BOX)
+    return np.asarray(picture) >= 128
 
 
 def render_mesh(surface: tuple[Mesh, RayCaster], camera: Camera, c2w: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:
@@ -119,6 +130,7 @@ def compare(
     image: PosedImage,
     photo: Path,
     max_edge_px: int,
+    field_edge_px: int,
     render_field: Callable[[Camera, npt.ArrayLike], Float32Array],
     surface: tuple[Mesh, RayCaster],
     mask_of: Callable[[PosedImage, Camera], tuple[BoolArray, MaskKind]],
@@ -127,20 +139,25 @@ def compare(
 
     Args:
         photo: the undistorted picture.
+        max_edge_px: longer side of the comparison with the mesh.
+        field_edge_px: longer side of the comparison with the field.
         render_field: (camera, c2w) -> rgb [H, W, 3].
         surface: the published mesh in the capture's frame.
         mask_of: (image, camera of the comparison) -> mask [H, W] and where it comes from.
     """
-    camera = comparison_camera(image.camera, max_edge_px)
-    mask, kind = mask_of(image, camera)
+    camera, small = (comparison_camera(image.camera, edge) for edge in (max_edge_px, field_edge_px))
+    # the band around a silhouette is a few pixels wide: it is drawn at the larger size for both
+    mask, kind = mask_of(image, max(camera, small, key=lambda one: one.width))
     mesh, covered = render_mesh(surface, camera, image.c2w)
     return View(
         name=image.name,
         photo=load_photo(photo, camera),
-        field=np.clip(render_field(camera, image.c2w), 0.0, 1.0),
         mesh=mesh,
         covered=covered,
-        mask=mask,
+        mask=resized_mask(mask, camera),
+        field=np.clip(render_field(small, image.c2w), 0.0, 1.0),
+        field_photo=load_photo(photo, small),
+        field_mask=resized_mask(mask, small),
         kind=kind,
         full=image.mask is None,
     )

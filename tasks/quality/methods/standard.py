@@ -25,7 +25,9 @@ class Options(Record):
     max_views: int = Field(default=8, ge=1)
     """Held-out photos that are measured, evenly spread; more make the means steadier and take longer."""
     max_edge_px: int = Field(default=800, ge=64)
-    """Longer side of the comparison; raise it when detail at full size matters, lower it to save time."""
+    """Longer side of the comparison with the mesh; raise it when detail at full size matters."""
+    field_edge_px: int = Field(default=480, ge=64)
+    """Longer side of the comparison with the field; lower it where there is no GPU and time is short."""
     samples: int = Field(default=200_000, ge=1_000)
     """Samples a side of the geometry score; lower it only to try things out."""
     hull_resolution: int = Field(default=256, ge=0, le=1024)
@@ -47,23 +49,40 @@ class Options(Record):
 
 
 PRESETS: dict[str, dict[str, object]] = {
-    "preview": {"max_views": 4, "max_edge_px": 400, "hull_edge_px": 640, "report_views": 3},
+    "preview": {"max_views": 3, "max_edge_px": 400, "field_edge_px": 200, "hull_edge_px": 640, "report_views": 3},
     "standard": {},
-    "high": {"max_views": 16, "max_edge_px": 1200, "hull_resolution": 512, "hull_edge_px": 1600, "report_views": 6},
+    "high": {
+        "max_views": 12,
+        "max_edge_px": 1200,
+        "field_edge_px": 800,
+        "hull_resolution": 512,
+        "hull_edge_px": 1600,
+        "report_views": 6,
+    },
 }
 
 
 def resources(options: Options) -> Resources:
     """Needs of the stage: the hull's grid and the largest picture's rays set the memory."""
-    grid_gb = 3 * 4 * (options.hull_resolution + 2) ** 3 / 2**30
-    return Resources(cpus=2, gpu_memory_gb=4, memory_gb=3 + grid_gb, scratch_gb=2, timeout_s=3600)
+    return Resources(
+        cpus=2,
+        gpu_memory_gb=4,
+        memory_gb=_memory_gb(options),
+        scratch_gb=2,
+        timeout_s=max(1200.0, 8.0 * estimate(options, 500, 24.0).seconds),
+    )
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
-    """Time on two cores, most of it the field's pictures on the CPU."""
-    pixels = min(megapixels, options.max_edge_px**2 * 0.75 / 1e6) * 1e6
+    """Time on two cores without a GPU, most of it the field's pictures; measured on two busy cores."""
     views = min(options.max_views, max(1, photos // 8))
-    return Estimate(seconds=15 + views * pixels * 6e-5, memory_gb=resources(options).memory_gb)
+    pixels = views * min(megapixels * 1e6, 0.75 * options.field_edge_px**2)
+    hull = 10.0 * (options.hull_resolution / 256.0) ** 2
+    return Estimate(seconds=15.0 + hull + 4e-4 * pixels, memory_gb=_memory_gb(options))
+
+
+def _memory_gb(options: Options) -> float:
+    return 3.0 + 3 * 4 * (options.hull_resolution + 2) ** 3 / 2**30
 
 
 def judge_asset(options: Options, context: Context) -> StageResult:

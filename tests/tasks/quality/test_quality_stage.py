@@ -112,6 +112,16 @@ def test_a_good_asset_is_accepted_in_any_frame(good: Judged) -> None:
     assert "Accepted" in page and len(page) < 6e6
 
 
+def test_the_field_may_be_drawn_smaller(good: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = good[0].with_prediction(tmp_path, good[0].prediction)
+    _, report, _ = judged(monkeypatch, capture, field_edge_px=120)
+    assert report.values["psnr_mesh"] == good[2].values["psnr_mesh"]
+    assert report.values["psnr_field"] == pytest.approx(good[2].values["psnr_field"], abs=1.5)
+    assert report.values["psnr_field"] != good[2].values["psnr_field"]
+    about = {metric.name: metric.about for metric in report.metrics}
+    assert "at most 120 px" in about["psnr_field"] and "at most 800 px" in about["psnr_mesh"]
+
+
 def test_the_same_work_gives_the_same_bytes(good: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(monkeypatch, good[0].with_prediction(tmp_path, good[0].prediction))
     first, second = (
@@ -337,11 +347,11 @@ def test_a_missed_pixel_is_an_error_and_the_mask_decides() -> None:
     mesh = photo.copy()
     mesh[:4] = 0.5
     mask = np.ones((8, 8), bool)
-    view = View("a", photo, photo, mesh, mesh[..., 0] > 0.9, mask, "given_mask", full=True)
-    row = view.row
+    covered = mesh[..., 0] > 0.9
+    row = View("a", photo, mesh, covered, mask, photo, photo, mask, "given_mask", full=True).row
     assert row is not None and row.psnr_mesh == pytest.approx(10 * np.log10(1 / 0.125), abs=1e-4)
     assert row.covered == 0.5 and row.psnr_field == 99.0
-    assert View("a", photo, photo, mesh, mask, np.zeros_like(mask), "region", full=True).row is None
+    assert View("a", photo, mesh, covered, ~mask, photo, photo, ~mask, "region", full=True).row is None
 
 
 @pytest.mark.parametrize("preset", ["preview", "standard", "high"])
