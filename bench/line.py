@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK_STAGES = {
     "pose": {"options": {"max_features": 1500}},
     "train": {"options": {"steps": 60}},
-    "surface": {"options": {"resolution": 64, "faces": 2000, "texture_px": 512}},
+    "surface": {"options": {"resolution": 64, "faces": 2000, "texture_size": 512}},
     "quality": {"options": {"samples": 20000, "max_views": 1}},
 }
 
@@ -85,7 +85,7 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
     status, _ = digitize("status", str(batch))
     asset = status["assets"][0]
     stages = {name: stage["seconds"] for name, stage in asset["stages"].items() if stage["seconds"]}
-    metrics = asset["stages"]["quality"]["facts"]["metrics"]
+    metrics = json.loads((Path(asset["model"]).parent / "manifest.json").read_text())["metrics"]
     keys = ("fscore_1pct", "fscore_hull", "psnr_field", "psnr_mesh")
     return {
         "seconds": round(seconds, 1),

@@ -73,6 +73,10 @@ def _say_new_batch(out: Output, path: Path, rows: list[tuple[str, str, str]]) ->
 
 def sample(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write it; made if need be.")],
+    views: Annotated[int, typer.Option(min=9, max=500, help="Photographs.")] = 48,
+    width: Annotated[int, typer.Option(min=64, max=8000, help="Pixels across.")] = 640,
+    height: Annotated[int, typer.Option(min=64, max=8000, help="Pixels down.")] = 480,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other photographs.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds files already.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -90,7 +94,7 @@ def sample(
         with out.console.status("rendering the sample capture"):
             from tasks.sample.capture import write_sample
 
-            write_sample(folder)
+            write_sample(folder, views=views, width=width, height=height, seed=seed)
         path = folder / SPEC_NAME
         spec = load_spec(path).spec
         _say_new_batch(out, path, [(asset.id, asset.photos, "sample, with truth") for asset in spec.assets])

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
     "pose": {"options": {"max_features": 2000}},
     "train": {"options": {"steps": 250}},
-    "surface": {"options": {"resolution": 128, "faces": 5000, "texture_px": 512}},
+    "surface": {"options": {"resolution": 128, "faces": 5000, "texture_size": 512}},
     "quality": {"options": {"samples": 20000, "max_views": 2}},
 }
 """Options that make the sample small enough for a test; the stages are the real ones."""

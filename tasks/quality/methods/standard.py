@@ -49,7 +49,7 @@ class Options(Record):
 
 
 PRESETS: dict[str, dict[str, object]] = {
-    "preview": {"max_views": 3, "max_edge_px": 400, "field_edge_px": 200, "hull_edge_px": 640, "report_views": 3},
+    "preview": {"max_views": 6, "max_edge_px": 640, "field_edge_px": 640, "hull_edge_px": 640, "report_views": 3},
     "standard": {},
     "high": {
         "max_views": 12,
