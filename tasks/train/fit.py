@@ -16,6 +16,7 @@ from models.fields.hash_density import HashDensityField
 from models.fields.occupancy import COARSE, OccupancyGrid, cell_centres
 from tasks.context import Context
 from tasks.train.methods.hash_density import Options, estimate
+from tasks.train.parallel import one_thread_an_operation
 from tasks.train.photos import PixelBank, load_bank
 from tasks.train.radiance import RadianceLearner
 from tasks.train.trainer import Budget, Progress, train
@@ -52,13 +53,15 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     field = _new_field(poses, options, context.request.seed).to(device)
     bank = _bank(poses, "train", options.photo_memory_gb, context)
     heldout_bank = _bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
-    learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
+    learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device, context.threads)
     budget = Budget(
         options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
     )
-    progress = train(learner, budget, context)
+    with one_thread_an_operation():
+        progress = train(learner, budget, context)
+        psnr_train = learner.evaluate_training()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None
-    return Fitted(field.eval(), progress, learner.evaluate_training(), heldout_psnr, field.cells.share)
+    return Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share)
 
 
 def _bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: float, context: Context) -> PixelBank:

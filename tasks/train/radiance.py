@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ DECAY_FROM, FINAL_RATE = 0.4, 0.02
 REFRESH_EVERY, WARM_GRID_STEPS = 16, 256
 CELL_OPACITY = 0.01
 """A cell is occupied when a single step through it may be that opaque."""
+MAX_SHARDS = 64
 MISS_SHARE = 0.15
 """Rays that miss the cube, as a share of those that hit it: they train the model of the outside alone."""
 EVALUATION_PIXELS = 1 << 14
@@ -39,6 +41,15 @@ class Batch(NamedTuple):
     t_out: Tensor
 
 
+class Shard(NamedTuple):
+    """What one part of a step's batch contributes."""
+
+    loss: float
+    gradients: tuple[Tensor | None, ...]
+    rays: int
+    samples: int
+
+
 class RadianceLearner:
     """Trains a HashDensityField on a bank of pixels (a trainer.Learner).
 
@@ -47,6 +58,7 @@ class RadianceLearner:
         bank: the training photos.
         heldout: photos to evaluate on; the training photos where there are none.
         seed: of every random choice.
+        threads: shards that are computed side by side; changes the speed alone.
     """
 
     def __init__(
@@ -57,19 +69,24 @@ class RadianceLearner:
         options: Options,
         seed: int,
         device: str,
+        threads: int = 1,
     ) -> None:
         self.field, self.bank, self.options = field, bank, options
         self.device = device
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generators = [
+            torch.Generator(device).manual_seed(seed * MAX_SHARDS + number) for number in range(options.shards)
+        ]
+        self.pool = ThreadPoolExecutor(min(threads, options.shards))
         self.empty_outside_mask = options.mask_use == "empty" and bank.masked
         self.log_gain = torch.nn.Parameter(torch.zeros(bank.photos, 3, device=device))
         tables = [p for n, p in field.named_parameters() if n.endswith("table")]
         nets = [p for n, p in field.named_parameters() if not n.endswith("table")]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": tables, "scale": 1.0},
             {"params": nets, "weight_decay": 1e-6, "scale": 1.0},
             {"params": [self.log_gain], "scale": 0.1},
         ]
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimiser = torch.optim.Adam(groups, lr=options.learning_rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.steps_done, self.rays = 0, max(16, options.samples_per_step // 256)
         self.psnr_pixels = self._evaluation_pixels(heldout or bank)
@@ -81,43 +98,63 @@ class RadianceLearner:
         """As trainer.Learner.step."""
         if self.steps_done and self.steps_done % REFRESH_EVERY == 0:
             self._refresh_grid()
-        batch = self._draw()
-        loss, samples = self._loss(batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        value = float(loss.detach())
+        parts = list(self.pool.map(self._shard, self.generators))
+        value = sum(part.loss for part in parts) / len(parts)
         if math.isfinite(value):
-            loss.backward()  # type: ignore[no-untyped-call]
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.options.learning_rate * rate * group["scale"] * self._schedule(share)
-            self.optimiser.step()
-        rays = len(batch.t_in)
+            self._descend(parts, share, rate)
+        rays, samples = sum(part.rays for part in parts), sum(part.samples for part in parts)
         self.steps_done += 1
         growth = min(1.5, max(0.5, self.options.samples_per_step / max(samples, 1)))
         self.rays = int(min(self.options.max_rays, max(16, self.rays * growth)))
         return StepFacts(value, rays, samples)
 
+    def _shard(self, generator: torch.Generator) -> Shard:
+        """Loss and gradients of one part of the batch. Touches nothing but its generator."""
+        batch = self._draw(generator)
+        loss, samples = self._loss(batch, generator)
+        return Shard(
+            float(loss.detach()),
+            torch.autograd.grad(loss, self.parameters, allow_unused=True),
+            len(batch.t_in),
+            samples,
+        )
+
+    def _descend(self, parts: list[Shard], share: float, rate: float) -> None:
+        """One step of Adam along the mean of the shards' gradients."""
+        for number, parameter in enumerate(self.parameters):
+            found = [gradient for part in parts if (gradient := part.gradients[number]) is not None]
+            parameter.grad = None
+            if found:
+                for other in found[1:]:
+                    found[0].add_(other)
+                parameter.grad = found[0].div_(len(parts))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options.learning_rate * rate * group["scale"] * self._schedule(share)
+        self.optimiser.step()
+
     def _schedule(self, share: float) -> float:
         decay: float = FINAL_RATE ** (max(0.0, share - DECAY_FROM) / (1.0 - DECAY_FROM))
         return min(1.0, (self.steps_done + 1) / WARM_UP_STEPS) * decay
 
-    def _draw(self) -> Batch:
-        """Random pixels: up to `self.rays` whose rays meet the cube, and some that miss it."""
-        index = torch.randint(self.bank.pixels, (2 * self.rays,), generator=self.generator, device=self.device)
+    def _draw(self, generator: torch.Generator) -> Batch:
+        """Random pixels: a shard of `self.rays` whose rays meet the cube, and some that miss it."""
+        wanted = self.rays // self.options.shards
+        index = torch.randint(self.bank.pixels, (2 * wanted,), generator=generator, device=self.device)
         pixels = self.bank.take(index)
         t_in, t_out = cube_interval(pixels.rays_o, pixels.rays_d, self.options.near)
         allowed = torch.ones_like(pixels.used) if self.empty_outside_mask else pixels.used
-        hits = ((t_out > t_in) & allowed).nonzero()[: self.rays, 0]
+        hits = ((t_out > t_in) & allowed).nonzero()[:wanted, 0]
         chosen = hits
         if self.field.outside is not None:
-            misses = ((t_out <= t_in) & allowed).nonzero()[: int(self.rays * MISS_SHARE), 0]
+            misses = ((t_out <= t_in) & allowed).nonzero()[: int(wanted * MISS_SHARE), 0]
             chosen = torch.cat([hits, misses])
         return Batch(Pixels(*(part[chosen] for part in pixels)), t_in[chosen], t_out[chosen])
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
+    def _loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, int]:
         """Mean Huber loss of the rays' colours, and how many samples it took."""
         field, pixels = self.field, batch.pixels
         rays = len(batch.t_in)
-        jitter = self._random(rays)
+        jitter = _random(generator, rays)
         samples = march(pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out, field.step, jitter, field.grid)
         ray = samples.ray
         x = pixels.rays_o[ray] + samples.t[:, None] * pixels.rays_d[ray]
@@ -130,12 +167,12 @@ class RadianceLearner:
         through = 1.0 - sum_along_rays(weights[:, None], ray, rays)[:, 0]
         target = pixels.rgb
         if self.empty_outside_mask:
-            behind = self._random(rays, 3)
+            behind = _random(generator, rays, 3)
             target = torch.where(pixels.used[:, None], target, behind)
             predicted = light + through[:, None] * behind
         else:
             front, before, behind = field.surroundings(
-                pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out, through.detach() > OPAQUE, self.generator
+                pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out, through.detach() > OPAQUE, generator
             )
             predicted = front + before[:, None] * (light + through[:, None] * behind)
         if self.options.exposure:
@@ -147,14 +184,12 @@ class RadianceLearner:
             loss = loss + self.options.distortion * spread.mean()
         return loss, len(ray)
 
-    def _random(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator, device=self.device)
-
     def _refresh_grid(self) -> None:
         grid = self.field.cells
         turn, warm = self.steps_done // REFRESH_EVERY, self.steps_done <= WARM_GRID_STEPS
-        cells = grid.scheduled(turn, warm, self.generator)
-        grid.refresh(lambda x: self.field.query(x)[0], cells, CELL_OPACITY / self.field.step, self.generator)
+        generator = self.generators[0]
+        cells = grid.scheduled(turn, warm, generator)
+        grid.refresh(lambda x: self.field.query(x)[0], cells, CELL_OPACITY / self.field.step, generator)
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
@@ -194,7 +229,8 @@ class RadianceLearner:
             for name, value in moments.items():
                 found[f"adam.{number}.{name}"] = value
         found = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in found.items()}
-        found["generator"] = self.generator.get_state()
+        for number, generator in enumerate(self.generators):
+            found[f"generator.{number}"] = generator.get_state()
         found["counters"] = torch.tensor([self.steps_done, self.rays])
         return found
 
@@ -206,9 +242,14 @@ class RadianceLearner:
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             if name.startswith("adam."):
-                _, number, key = name.split(".")
-                moments.setdefault(int(number), {})[key] = value.clone()
+                _, parameter, key = name.split(".")
+                moments.setdefault(int(parameter), {})[key] = value.clone()
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.generator.set_state(state["generator"])
+        for number, generator in enumerate(self.generators):
+            generator.set_state(state[f"generator.{number}"])
         self.steps_done, self.rays = (int(value) for value in state["counters"])
+
+
+def _random(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import Tensor
 from models.camera import Camera, pixel_rays, similarity_scale
 from models.fields.base import Field
 from models.fields.march import Samples, cube_interval, march
+from tasks.train.parallel import one_thread_an_operation
 
-TILE = 1 << 15
+TILE = 1 << 14
 """Rays that are rendered together."""
 ROUND = 16
 """Samples a ray that are evaluated before it is asked whether it is opaque by now."""
@@ -120,12 +122,16 @@ def render_image(
     """
     device = next(iter(field.parameters()), torch.zeros(())).device
     origins, directions = field_rays(camera, c2w, world_from_field)
-    tiles: list[Traced] = []
-    for start in range(0, len(origins), TILE):
+
+    def tile(start: int) -> Traced:
         check()
         rays_o = torch.from_numpy(origins[start : start + TILE]).to(device)
         rays_d = torch.from_numpy(directions[start : start + TILE]).to(device)
-        tiles.append(Traced(*(part.cpu() for part in trace(field, rays_o, rays_d))))
+        return Traced(*(part.cpu() for part in trace(field, rays_o, rays_d)))
+
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    with one_thread_an_operation(), ThreadPoolExecutor(workers) as pool:
+        tiles = list(pool.map(tile, range(0, len(origins), TILE)))
     shape = (camera.height, camera.width)
     rgb, opacity, t = (torch.cat(parts).numpy() for parts in zip(*tiles, strict=True))
     forward = np.asarray(c2w, dtype=np.float64)[:3, 2] @ np.asarray(world_from_field, dtype=np.float64)[:3, :3]
