@@ -41,8 +41,11 @@ def round_resolution(resolution: int) -> int:
 class Sampler:
     """Inside-ness of a field at points of the fine grid of `resolution` cells a side."""
 
-    def __init__(self, field: Field, resolution: int, level: float, check: Callable[[], None]) -> None:
+    def __init__(
+        self, field: Field, resolution: int, level: float, check: Callable[[], None], solid: BoolGrid | None = None
+    ) -> None:
         self._field, self._cells, self._level, self._check = field, resolution, level, check
+        self._solid = solid
         self._device = next((p.device for p in (*field.parameters(), *field.buffers())), torch.device("cpu"))
         self._occupied: BoolGrid | None = None
         if field.occupancy is not None:
@@ -69,6 +72,11 @@ class Sampler:
                 points = torch.from_numpy(x[wanted].astype(np.float32)).to(self._device)
                 value = self._field.query(points)[0].float().cpu().numpy()
                 result[start + wanted] = self._inside(value)
+            if self._solid is not None:
+                steps = len(self._solid) - 1
+                place = np.rint((x + 1.0) / 2.0 * steps).astype(np.int64)
+                values = result[start : start + len(part)]
+                values[self._solid[place[:, 0], place[:, 1], place[:, 2]] & (values <= 0)] = LIMIT
         return result
 
     def _inside(self, value: Grid) -> Grid:
@@ -88,6 +96,7 @@ def extract(
     smooth_cells: float = 0.0,
     check: Callable[[], None] = lambda: None,
     progress: Callable[[float], None] = lambda share: None,
+    solid: BoolGrid | None = None,
 ) -> Mesh:
     """The closed surface where the field crosses its level.
 
@@ -95,13 +104,14 @@ def extract(
         resolution: fine cells along the cube, rounded up to a multiple of 16.
         level: instead of the field's own.
         smooth_cells: standard deviation in cells of a Gaussian over the inside-ness; 0 for none.
+        solid: [n, n, n] points at linspace(-1, 1, n) along x, y, z that are inside whatever the field says.
 
     Returns:
         a mesh in field coordinates whose faces run counter-clockwise seen from outside; without faces when the
         field never crosses the level.
     """
     cells = round_resolution(resolution)
-    sampler = Sampler(field, cells, field.level if level is None else level, check)
+    sampler = Sampler(field, cells, field.level if level is None else level, check, solid)
     coarse = _coarse(sampler, cells)
     near = NEAR_DENSITY if field.kind == "density" else min(STRIDE * 1.75, LIMIT)
     active = _active_bricks(coarse, near)

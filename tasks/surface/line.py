@@ -25,6 +25,7 @@ from tasks.surface.clean import Cleaned, clean
 from tasks.surface.colour import field_colours
 from tasks.surface.decimate import decimate
 from tasks.surface.extract import extract
+from tasks.surface.hidden import hidden_cells
 from tasks.surface.support import cap, cut
 from tasks.surface.topology import keep_faces, vertex_normals
 from tasks.surface.unwrap import Atlas, textured, unwrap
@@ -136,10 +137,7 @@ _NO_PLANE = "Set `surface.options.support: keep` for objects without a support, 
 def _at_level(
     field: Field, level: float, poses: PoseSet, views: list[View], options: SurfaceOptions, context: Context
 ) -> tuple[Mesh, dict[str, Any]]:
-    def report(share: float) -> None:
-        context.progress(0.4 * share, "surface of the field", {})
-
-    raw = extract(field, options.resolution, level, options.smooth_cells, context.check, report)
+    raw = _raw_surface(field, level, poses, options, context)
     check_surface(raw, CUBE)
     world = replace(raw, vertices=transform_points(poses.world_from_field, raw.vertices))
     side = 2.0 * similarity_scale(poses.world_from_field)
@@ -162,6 +160,22 @@ def _at_level(
     facts["area_removed_share"] = cleaned.area_removed_share
     facts["back_share"] = cleaned.back_share
     return keep_faces(mesh, np.arange(len(mesh.faces))), facts
+
+
+def _raw_surface(field: Field, level: float, poses: PoseSet, options: SurfaceOptions, context: Context) -> Mesh:
+    """The field's surface in field coordinates, voids that no camera sees into filled. A coarse surface finds these."""
+    first = extract(field, options.resolution // 2, level, options.smooth_cells / 2, context.check)
+    if len(first.faces) == 0:
+        return first
+    context.progress(0.1, "what no camera sees", {})
+    inverse = np.linalg.inv(np.array(poses.world_from_field))
+    eyes = list(transform_points(inverse, np.array([image.centre for image in poses.images])))
+    solid = hidden_cells(first, eyes, poses.world_from_field, poses.support, context.threads, context.check)
+
+    def report(share: float) -> None:
+        context.progress(0.1 + 0.3 * share, "surface of the field", {})
+
+    return extract(field, options.resolution, level, options.smooth_cells, context.check, report, solid)
 
 
 def _clean(world: Mesh, views: list[View], options: SurfaceOptions, side: float, context: Context) -> Cleaned:

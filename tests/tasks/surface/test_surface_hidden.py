@@ -1,0 +1,90 @@
+"""Voids that no camera sees into become solid; what cameras see stays empty."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.camera import Plane, matrix4
+from models.fields.base import Field
+from tasks.mesh.mesh import Mesh
+from tasks.surface.extract import extract
+from tasks.surface.hidden import hidden_cells
+from tasks.surface.topology import signed_volume
+from tests.models.fields.analytic import SphereField
+
+WORLD = matrix4(np.eye(4))
+BALL = 4.0 / 3.0 * np.pi * 0.6**3
+
+
+class HollowBall(SphereField):
+    """A shell of 0.5 to 0.6 with a round hole of radius `crack` in its side at +x."""
+
+    method = "analytic_hollow"
+
+    def __init__(self, crack: float = 0.0) -> None:
+        super().__init__(0.6, kind="sdf")
+        self.crack = crack
+
+    def distance(self, x: Tensor) -> Tensor:
+        shell = torch.maximum(x.norm(dim=-1) - 0.6, 0.5 - x.norm(dim=-1))
+        bore = torch.maximum(x[:, 1:].norm(dim=-1) - self.crack, -x[:, 0])
+        return torch.maximum(shell, -bore) if self.crack else shell
+
+
+def eyes(count: int = 40) -> list[np.ndarray]:
+    """Camera centres on a sphere around the cube (Fibonacci)."""
+    k = np.arange(count) + 0.5
+    height, turn = 1 - 2 * k / count, np.pi * (1 + 5**0.5) * k
+    ring = np.sqrt(1 - height**2)
+    return list(3.0 * np.stack([ring * np.cos(turn), ring * np.sin(turn), height], 1))
+
+
+def filled(field: Field, support: Plane | None = None) -> tuple[Mesh, Mesh]:
+    first = extract(field, 64)
+    return first, extract(field, 64, solid=hidden_cells(first, eyes(), WORLD, support))
+
+
+def test_a_closed_void_is_filled() -> None:
+    first, solid = filled(HollowBall())
+    assert signed_volume(first) < 0.5 * BALL
+    assert abs(signed_volume(solid) / BALL - 1) < 0.02
+
+
+def test_a_crack_shows_too_little_to_keep_the_void() -> None:
+    first, solid = filled(HollowBall(crack=0.06))
+    assert signed_volume(first) < 0.5 * BALL
+    assert signed_volume(solid) > 0.93 * BALL
+
+
+def test_a_wide_opening_stays_open() -> None:
+    """A bowl that many cameras look into keeps its hollow."""
+    first, solid = filled(HollowBall(crack=0.45))
+    assert abs(signed_volume(solid) / signed_volume(first) - 1) < 0.05
+
+
+def test_solids_keep_their_surface() -> None:
+    first, solid = filled(SphereField(0.6, kind="sdf"))
+    np.testing.assert_array_equal(first.vertices, solid.vertices)
+
+
+def test_what_reaches_the_walls_is_unknown_not_solid() -> None:
+    """Behind a facade that spans the cube nothing is filled."""
+
+    class Facade(SphereField):
+        method = "analytic_facade"
+
+        def distance(self, x: Tensor) -> Tensor:
+            return x[:, 2].abs() - 0.05
+
+    first = extract(Facade(kind="sdf"), 64)
+    front = [eye for eye in eyes() if eye[2] > 1.0]
+    assert not hidden_cells(first, front, WORLD, None)[:, :, :60].any()
+
+
+def test_below_the_support_nothing_counts() -> None:
+    plane = Plane(normal=(0.0, 0.0, 1.0), offset=0.0)
+    grid = hidden_cells(extract(HollowBall(), 64), eyes(), WORLD, plane)
+    assert grid[:, :, 70:].any()
+    assert not grid[:, :, :64].any()
