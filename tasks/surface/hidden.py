@@ -32,8 +32,9 @@ def hidden_cells(
 ) -> npt.NDArray[np.bool_]:
     """Points of a grid over the cube that lie inside the object or in a void that it encloses.
 
-    A point counts when the surface hides it and all its neighbours from all cameras but a few (SIGHTS), and when its connected region
-    touches no wall of the cube: what lies behind a facade is unknown, not solid. Below the support nothing counts.
+    A point counts when the surface hides it and all its neighbours from all cameras but a few (SIGHTS), and when its
+    connected region touches no wall of the cube: what lies behind a facade is unknown, not solid. Below the support
+    nothing counts.
 
     Args:
         surface: a first surface, in field coordinates.
