@@ -112,6 +112,9 @@ preset: standard        # preview (minutes, to check the photos) | standard | hi
 store: store            # committed work: a folder, or s3://bucket/prefix
 publish:
   - to: published       # finished assets: a folder, or s3://bucket/prefix
+stages:
+  # Cut the object off the table or mat it stands on, where that plane is found; `keep` leaves it.
+  surface: {{options: {{support: cut}}}}
 
 # Bounds on quality can be set here; see docs/spec.md.
 # gates:

@@ -173,6 +173,10 @@ store: ./store
 publish:
   - to: ./published
 
+# Cut the object off the mat it stands on; `keep` leaves the mat.
+stages:
+  surface: {{options: {{support: cut}}}}
+
 assets:
   - id: sample
     # A folder, a zip archive, a video, or s3://bucket/prefix; relative paths start at this file.

@@ -41,7 +41,7 @@ def test_any_path_survives(name: str, poses: str | None) -> None:
 
 def test_sample_writes_a_batch_and_refuses_a_full_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     capture = ModuleType("tasks.sample.capture")
-    capture.write_sample = lambda folder: write_batch(folder, "sample")  # type: ignore[attr-defined]
+    capture.write_sample = lambda folder, **size: write_batch(folder, "sample")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tasks.sample.capture", capture)
     result = CliRunner().invoke(app, ["sample", str(tmp_path / "demo"), "--json"])
     assert result.exit_code == 0

@@ -29,7 +29,7 @@ class Options(Record):
     smooth_cells: float = Field(default=1.0, ge=0, le=4)
     """Standard deviation, in cells, of a Gaussian over the field before the surface is taken: raise it when the
     surface is pitted, lower it when edges are rounded; 0 for none."""
-    support: Literal["keep", "cut"] = "cut"
+    support: Literal["keep", "cut"] = "keep"
     """`cut` removes the table or mat below the object where the pose stage found its plane; `keep` leaves it."""
     support_margin: float = Field(default=0.01, ge=0, le=0.25)
     """Height above the support at which the object is cut off, as a share of the region's side. Raise it when a rim
