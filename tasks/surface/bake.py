@@ -19,9 +19,9 @@ from tasks.surface.unwrap import Atlas
 from tasks.surface.views import View
 from tasks.surface.weights import keep_best, vertex_views
 
-SLOTS = 8
+SLOTS = 6
 """Photos that one face can take its colours from."""
-BEST = 5
+BEST = 4
 """Photos that one vertex takes its colours from."""
 CHUNK = 1 << 19
 """Texels at a time."""
@@ -150,18 +150,23 @@ def _gather(
         # the texture is coarser than the photo: averaging first keeps fine detail from turning into noise
         picture = np.asarray(Image.fromarray(picture).reduce(shrink))
     step = camera.resized(picture.shape[1], picture.shape[0])
+    # homogeneous pixels interpolate exactly over a face: only the vertices have to be projected
+    uv, depth = project(step, c2w, mesh.vertices)
+    corner_values = np.concatenate([uv * depth[:, None], depth[:, None], choice.weight[:, c, None]], 1)
+    corner_values = corner_values.astype(np.float32)[mesh.faces]
+    doubtful_face = ~choice.safe[mesh.faces, c].all(1)
     count = texels.start[face + 1] - texels.start[face]
     index = ranges(texels.start[face], count)
     into = np.repeat(slot, count)
     for start in range(0, len(index), CHUNK):
         part, where = index[start : start + CHUNK], into[start : start + CHUNK]
-        corners = mesh.faces[texels.face[part]]
-        value = np.einsum("nk,nk->n", texels.bary[part], choice.weight[corners, c])
-        points = texels.positions(mesh, part)
-        uv, depth = project(step, c2w, points)
+        owner = texels.face[part]
+        local = np.matmul(texels.bary[part, None], corner_values[owner])[:, 0]
+        depth, value = local[:, 2], local[:, 3]
+        uv = local[:, :2] / np.maximum(depth, 1e-12)[:, None]
         usable = (depth > 0) & (uv > 0.5).all(1) & (uv[:, 0] < step.width - 0.5) & (uv[:, 1] < step.height - 0.5)
-        doubtful = np.nonzero(usable & ~choice.safe[corners, c].all(1))[0]
-        usable[doubtful] = caster.visible(points[doubtful], c2w[:3, 3], tolerance)
+        doubtful = np.nonzero(usable & doubtful_face[owner])[0]
+        usable[doubtful] = caster.visible(texels.positions(mesh, part[doubtful]), c2w[:3, 3], tolerance)
         if mask is not None:
             column, row = np.clip(
                 (uv / (step.width, step.height) * (camera.width, camera.height)).astype(np.int64).T,
@@ -176,7 +181,7 @@ def _gather(
         weight[part, where] = np.where(usable, np.maximum(value, 1e-4 * (value > 0)), 0.0)
 
 
-def bilinear(picture: ByteArray, uv: FloatArray) -> ByteArray:
+def bilinear(picture: ByteArray, uv: FloatArray | npt.NDArray[np.float32]) -> ByteArray:
     """[N, 3] colours of a picture at pixel positions [N, 2] (centres at +0.5)."""
     height, width = picture.shape[:2]
     x = np.clip(uv[:, 0] - 0.5, 0, width - 1.001).astype(np.float32)

@@ -35,7 +35,8 @@ def check_surface(mesh: Mesh, box: FloatArray, minimum_faces: int = 20) -> None:
     if (low < box[0] - slack).any() or (high > box[1] + slack).any():
         raise DigitizeError(
             ReasonCode.OUTSIDE_REGION,
-            f"expected vertices within {box[0].tolist()} and {box[1].tolist()}, found {low.tolist()} to {high.tolist()}",
+            f"expected vertices between {box[0].tolist()} and {box[1].tolist()}, "
+            f"found {low.tolist()} to {high.tolist()}",
         )
     volume = signed_volume(mesh)
     if volume < 0:

@@ -68,7 +68,7 @@ def _solve(logs: FloatArray, base: FloatArray) -> FloatArray:
 
 
 def correction(log_gain: FloatArray) -> tuple[ByteArray, npt.NDArray[np.bool_]]:
-    """Tables [256, 3] for one photo: its sRGB values with the gain [3] taken out, and whether the sensor was clipped."""
+    """Tables [256, 3] of one photo: its sRGB values with the gain [3] taken out; whether the sensor was clipped."""
     light = linear_from_srgb(np.arange(256) / 255.0)[:, None] * np.exp(-log_gain)[None]
     table = np.floor(srgb_from_linear(light) * 255.0 + 0.5).astype(np.uint8)
     clipped = np.broadcast_to((np.arange(256) >= 254)[:, None], (256, 3))

@@ -1,4 +1,4 @@
-"""Binary glTF 2.0: one mesh, one physically based material, the texture embedded; Y is up, lengths as in the capture."""
+"""Binary glTF 2.0: one mesh, one physically based material, the texture embedded; Y is up, lengths are kept."""
 
 from __future__ import annotations
 
