@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.fields.hash_density import HashDensityField
-from models.fields.march import cube_interval, march
+from models.fields.march import Samples, cube_interval, march
 from models.fields.sh import spherical_harmonics
 from models.fields.volume import distortion, render_weights, sum_along_rays
 from tasks.train.methods.hash_density import Options
@@ -29,6 +29,8 @@ CELL_OPACITY = 0.01
 MAX_SHARDS = 64
 MISS_SHARE = 0.15
 """Rays that miss the cube, as a share of those that hit it: they train the model of the outside alone."""
+VISIBLE = 4e-3
+"""Transmittance of the cube, one step of an 8-bit picture, below which what is behind is not trained."""
 EVALUATION_PIXELS = 1 << 14
 EVALUATION_SEED = 12345
 
@@ -156,14 +158,14 @@ class RadianceLearner:
         rays = len(batch.t_in)
         jitter = _random(generator, rays)
         samples = march(pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out, field.step, jitter, field.grid)
+        marched = len(samples.ray)
+        samples = self._visible(pixels, samples, rays)
         ray = samples.ray
         x = pixels.rays_o[ray] + samples.t[:, None] * pixels.rays_d[ray]
         density, feature = field.query(x)
-        weights, transmittance = render_weights(density, field.step, ray, rays)
-        seen = (transmittance > OPAQUE).nonzero()[:, 0]
-        basis = spherical_harmonics(pixels.rays_d)[ray[seen]]
-        rgb = field.color_from_basis(basis, feature[seen])
-        light = sum_along_rays(weights[seen, None] * rgb, ray[seen], rays)
+        weights, _ = render_weights(density, field.step, ray, rays)
+        rgb = field.color_from_basis(spherical_harmonics(pixels.rays_d)[ray], feature)
+        light = sum_along_rays(weights[:, None] * rgb, ray, rays)
         through = 1.0 - sum_along_rays(weights[:, None], ray, rays)[:, 0]
         target = pixels.rgb
         if self.empty_outside_mask:
@@ -172,7 +174,7 @@ class RadianceLearner:
             predicted = light + through[:, None] * behind
         else:
             front, before, behind = field.surroundings(
-                pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out, through.detach() > OPAQUE, generator
+                pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out, through.detach() > VISIBLE, generator
             )
             predicted = front + before[:, None] * (light + through[:, None] * behind)
         if self.options.exposure:
@@ -182,7 +184,15 @@ class RadianceLearner:
         if self.options.distortion > 0:
             spread = distortion(weights, samples.t, field.step, ray, rays)
             loss = loss + self.options.distortion * spread.mean()
-        return loss, len(ray)
+        return loss, marched
+
+    @torch.no_grad()
+    def _visible(self, pixels: Pixels, samples: Samples, rays: int) -> Samples:
+        """The samples that light can come from: what is behind the first surface costs no gradient and no colour."""
+        x = pixels.rays_o[samples.ray] + samples.t[:, None] * pixels.rays_d[samples.ray]
+        _, transmittance = render_weights(self.field.query(x)[0], self.field.step, samples.ray, rays)
+        seen = (transmittance > OPAQUE).nonzero()[:, 0]
+        return Samples(samples.ray[seen], samples.t[seen])
 
     def _refresh_grid(self) -> None:
         grid = self.field.cells
