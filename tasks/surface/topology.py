@@ -98,7 +98,8 @@ def keep_faces(mesh: Mesh, keep: npt.NDArray[np.bool_] | IntArray) -> Mesh:
 def boundary_loops(faces: IntArray) -> list[IntArray]:
     """Vertex indices of each closed boundary, in the direction in which its faces run.
 
-    Where boundaries touch at a vertex they are walked apart one after the other; chains that do not close are left out.
+    Boundaries that touch at a vertex are parted there, so that each loop passes a vertex once; chains that do not
+    close are left out.
     """
     _, count, which = edge_table(faces)
     open_edges = face_edges(faces)[count[which] == 1]
@@ -107,11 +108,16 @@ def boundary_loops(faces: IntArray) -> list[IntArray]:
         following.setdefault(a, []).append(b)
     loops = []
     for start in sorted(following):
-        while following.get(start):
-            loop, at = [start], following[start].pop()
-            while at != start and following.get(at):
-                loop.append(at)
-                at = following[at].pop()
-            if at == start and len(loop) >= 3:
+        path, place = [start], {start: 0}
+        while following.get(path[-1]):
+            at = following[path[-1]].pop()
+            if at not in place:
+                place[at] = len(path)
+                path.append(at)
+                continue
+            loop, path = path[place[at] :], path[: place[at] + 1]
+            for vertex in loop[1:]:
+                del place[vertex]
+            if len(loop) >= 3:
                 loops.append(np.array(loop, np.int64))
     return loops

@@ -1,0 +1,174 @@
+"""The whole stage through its door: a field and posed photographs in, a textured asset out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from models.camera import Plane, PoseSet
+from models.digest import canonical_json
+from models.errors import DigitizeError, ReasonCode
+from models.fields.base import Field
+from models.quality import Verdict
+from models.results import ArtifactRef, FileRef, Stage, StageRequest, StageResult
+from tasks.context import Context
+from tasks.mesh.io import read_ply
+from tasks.mesh.raycast import render_textured
+from tasks.registry import effective_options, method
+from tasks.surface.task import run
+from tests.models.fields.analytic import SphereField
+from tests.support import make_context
+from tests.synthetic import scenes
+
+RADIUS = 1.0
+SMALL = {"resolution": 96, "faces": 2000, "texture_size": 256, "smooth_cells": 0.0}
+
+
+@pytest.fixture(scope="module")
+def pose_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pose")
+    scenes.write_pose_outputs(folder, scenes.paint(scenes.sphere(RADIUS)), scenes.fibonacci_cameras(12, 160, 120, 4.0))
+    return folder
+
+
+def stage(folder: Path, pose_folder: Path, field: Field, poses: PoseSet | None = None, **options: Any) -> Context:
+    """A context whose store holds the pose outputs and a field."""
+    store = folder / "store"
+    (store / "train").mkdir(parents=True)
+    (store / "pose").mkdir()
+    field.save(store / "train" / "field")
+    (store / "pose" / "images").symlink_to(pose_folder / "images")
+    (store / "pose" / "poses.json").write_bytes(
+        canonical_json(poses) if poses is not None else (pose_folder / "poses.json").read_bytes()
+    )
+    (store / "train" / "train.json").write_text("{}")
+    inputs = {}
+    for name in ("pose", "train"):
+        root = store / name
+        files = tuple(
+            FileRef(path=str(p.relative_to(root)), sha256="0" * 64, bytes=p.stat().st_size)
+            for p in sorted(root.rglob("*"))
+            if p.is_file()
+        )
+        inputs[name] = ArtifactRef(digest=name, uri=f"store:{name}", files=files)
+    chosen = effective_options(Stage.SURFACE, "isosurface", "preview", {**SMALL, **options})
+    request = StageRequest(
+        asset="ball", stage=Stage.SURFACE, method="isosurface", version="1", options=chosen.model_dump(), inputs=inputs
+    )
+    return make_context(request, folder)
+
+
+def ran(context: Context) -> StageResult:
+    return run(context.request, context)
+
+
+def test_ball_comes_out_round_textured_and_y_up(pose_folder: Path, tmp_path: Path) -> None:
+    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"))
+    heard: list[float] = []
+    context.progress = lambda share, message, facts: heard.append(share)
+    result = ran(context)
+    out = context.output
+    assert {p.name for p in out.iterdir()} == {
+        "mesh.ply", "asset.glb", "asset.ply", "asset.obj", "asset.mtl", "asset_color.png", "surface.json",
+    }  # fmt: skip
+    assert result.verdict == Verdict.ACCEPT
+    assert result.facts["watertight"]
+    assert result.facts["genus"] == 0
+    assert result.facts["photo_share"] > 0.95
+    assert json.loads((out / "surface.json").read_text())["faces"] == result.facts["faces"]
+    assert heard == sorted(heard)
+    assert heard[-1] == 1.0
+    full = read_ply(out / "mesh.ply")
+    assert full.colors is not None
+    off = np.abs(np.linalg.norm(full.vertices, axis=1) - RADIUS)
+    assert off.max() < 0.01, (off.max(), (off > 0.01).sum(), full.vertices[off > 0.01])
+    asset = replace(read_ply(out / "asset.ply"), texture=np.asarray(Image.open(out / "asset_color.png")))
+    poses = PoseSet.model_validate_json((pose_folder / "poses.json").read_text())
+    image = poses.of_split("heldout")[0]
+    view = render_textured(asset, image.camera, image.c2w, scenes.GREY, 2)
+    photo = np.asarray(Image.open(pose_folder / str(image.image)), np.float32) / 255.0
+    assert -10 * np.log10(np.mean((view.rgb - photo)[view.mask] ** 2)) > 28
+    bounds = trimesh.load(out / "asset.glb").bounds
+    assert bounds == pytest.approx(np.array([[-RADIUS] * 3, [RADIUS] * 3]), abs=0.02)
+
+
+def test_equal_inputs_give_equal_bytes(pose_folder: Path, tmp_path: Path) -> None:
+    written = []
+    for name in ("a", "b"):
+        context = stage(tmp_path / name, pose_folder, SphereField(0.6, kind="sdf"))
+        ran(context)
+        written.append({p.name: p.read_bytes() for p in context.output.iterdir()})
+    assert written[0] == written[1]
+
+
+def with_support(pose_folder: Path, support: Plane | None) -> PoseSet:
+    poses = PoseSet.model_validate_json((pose_folder / "poses.json").read_text())
+    return poses.model_copy(update={"support": support})
+
+
+def test_support_is_cut_off_and_closed(pose_folder: Path, tmp_path: Path) -> None:
+    poses = with_support(pose_folder, Plane(normal=(0.0, 0.0, 1.0), offset=0.5))
+    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"), poses, support="cut", support_margin=0.0)
+    result = ran(context)
+    mesh = read_ply(context.output / "mesh.ply")
+    assert result.facts["support_cut"]
+    assert result.facts["watertight"]
+    assert mesh.vertices[:, 2].min() == pytest.approx(-0.5, abs=1e-6)
+
+
+def test_a_missing_plane_is_reported_not_fatal(pose_folder: Path, tmp_path: Path) -> None:
+    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"), support="cut")
+    result = ran(context)
+    assert result.verdict == Verdict.REVIEW
+    assert result.reasons[0].code == ReasonCode.NO_REGION
+    assert not result.facts["support_cut"]
+
+
+def test_another_level_is_tried_and_admitted(pose_folder: Path, tmp_path: Path) -> None:
+    context = stage(tmp_path, pose_folder, _Faint(0.6))
+    result = ran(context)
+    assert result.facts["level_factor"] == 0.5
+    assert result.verdict == Verdict.REVIEW
+    assert result.reasons[0].code == ReasonCode.EMPTY_SURFACE
+    assert np.linalg.norm(read_ply(context.output / "mesh.ply").vertices, axis=1) == pytest.approx(RADIUS, abs=0.06)
+
+
+class _Faint(SphereField):
+    """A ball whose density stays below its own level everywhere."""
+
+    method = "analytic_faint"
+
+    def query(self, x: Any) -> Any:
+        value, feature = super().query(x)
+        return value * 0.4, feature
+
+
+def test_nothing_at_any_level_is_an_error(pose_folder: Path, tmp_path: Path) -> None:
+    context = stage(tmp_path, pose_folder, SphereField(0.001, kind="sdf"))
+    with pytest.raises(DigitizeError) as caught:
+        ran(context)
+    assert caught.value.code == ReasonCode.EMPTY_SURFACE
+
+
+def test_cancelling_stops_the_stage(pose_folder: Path, tmp_path: Path) -> None:
+    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"))
+    context.cancelled = lambda: True
+    with pytest.raises(DigitizeError) as caught:
+        ran(context)
+    assert caught.value.code == ReasonCode.CANCELLED
+
+
+@pytest.mark.parametrize("preset", ["preview", "standard", "high"])
+def test_presets_are_valid_and_priced(preset: str) -> None:
+    module = method(Stage.SURFACE, "isosurface")
+    options = effective_options(Stage.SURFACE, "isosurface", preset, {})
+    cost = module.estimate(options, 60, 2.0)
+    assert 0 < cost.seconds < module.resources(options).timeout_s
+    assert cost.memory_gb <= module.resources(options).memory_gb
