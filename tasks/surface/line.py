@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -26,13 +27,12 @@ from tasks.surface.colour import field_colours
 from tasks.surface.decimate import decimate
 from tasks.surface.extract import extract
 from tasks.surface.hidden import hidden_cells
-from tasks.surface.support import cap, cut
+from tasks.surface.level import rank_levels
+from tasks.surface.support import cap, cut, heights
 from tasks.surface.topology import keep_faces, vertex_normals
 from tasks.surface.unwrap import Atlas, textured, unwrap
 from tasks.surface.views import View
 
-LEVELS = (1.0, 0.5, 2.0, 0.2)
-"""Multiples of a density field's level that are tried in turn."""
 MINIMUM_SIZE = 0.05
 """Diagonal of the smallest object, as a share of the region's side; anything below is a floater."""
 CUBE = np.array([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
@@ -112,7 +112,7 @@ def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
 def find_shape(field: Field, poses: PoseSet, views: list[View], options: SurfaceOptions, context: Context) -> Shape:
     """The cleaned surface at the first level of the ladder that gives one."""
     failure: DigitizeError | None = None
-    for factor in LEVELS if field.kind == "density" else (1.0,):
+    for factor in _factors(field, poses, views, options, context):
         try:
             mesh, facts = _at_level(field, field.level * factor, poses, views, options, context)
         except DigitizeError as error:
@@ -122,13 +122,24 @@ def find_shape(field: Field, poses: PoseSet, views: list[View], options: Surface
             continue
         reasons: list[Reason] = []
         if failure is not None:
-            message = f"the field's own level gave no surface ({failure.message}); {factor:g} times that level did"
+            message = f"the likeliest level gave no surface ({failure.message}); {factor:g} times the field's level did"
             reasons.append(Reason.of(failure.code, message))
         if options.support == "cut" and poses.support is None:
             message = "expected the plane of the support to cut the object off it, found none: the support was kept"
             reasons.append(Reason.of(ReasonCode.NO_REGION, message, hint=_NO_PLANE))
         return Shape(mesh, {**facts, "level": field.level * factor, "level_factor": factor}, tuple(reasons))
     raise failure if failure is not None else DigitizeError(ReasonCode.EMPTY_SURFACE, "no level was tried")
+
+
+def _factors(
+    field: Field, poses: PoseSet, views: list[View], options: SurfaceOptions, context: Context
+) -> Sequence[float]:
+    """Multiples of the field's level to try in turn."""
+    if field.kind == "sdf":
+        return (1.0,)
+    support = poses.support if options.support == "cut" else None
+    above = (lambda points: heights(support, points) > 0) if support is not None else None
+    return rank_levels(field, views, poses.world_from_field, above, context.threads, context.check)
 
 
 _NO_PLANE = "Set `surface.options.support: keep` for objects without a support, or place the object on a flat table."

@@ -13,7 +13,7 @@ from models.results import StageResult
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "2"
+VERSION = "3"
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"resolution": 256, "faces": 20_000, "texture_size": 1024},
     "standard": {"resolution": 384, "faces": 50_000, "texture_size": 2048},

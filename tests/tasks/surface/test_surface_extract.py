@@ -92,6 +92,8 @@ def test_what_reaches_the_walls_is_closed_there() -> None:
 
 def test_cells_without_occupancy_are_empty() -> None:
     class HalfOccupied(SphereField):
+        method = "analytic_half_occupied"
+
         @property
         def occupancy(self) -> torch.Tensor:
             occupied = torch.zeros(16, 16, 16, dtype=torch.bool)
