@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -28,6 +29,9 @@ from tasks.context import ProgressSink
 _POLL_S = 0.2
 _PROGRESS_S = 2.0
 """Between two looks at the progress of a stage on another node."""
+_STOP_GRACE_S = 3.5
+"""How long a Ray task may take to notice that it shall stop."""
+_STOP_POLL_S = 0.7
 _CANCEL_GRACE_S = 3.0
 """For a Ray task to end by itself; then its worker is killed, and with it the stage."""
 _KNOCK_S = 10.0
@@ -118,22 +122,38 @@ class RayRunner:
             retry_exceptions=False,
             **self._placement(request.resources),
         )
-        ref = task.remote(job.model_dump_json())
+        stop_key = f"{request.prefix}/stop-{uuid.uuid4().hex}"
+        ref = task.remote(job.model_dump_json(), stop_key)
         progress = _Progress(self._store, request, on_progress)
         try:
             while not ray.wait([ref], timeout=_POLL_S)[0]:
                 if cancelled():
-                    _cancel(ref)
                     raise _cancelled(request)
                 progress.look()
             return outcome_from_json(ray.get(ref))
         except ray.exceptions.RayError as error:
             raise _lost(error, request) from error
         except BaseException:
-            _cancel(ref)
+            self._stop(ref, stop_key)
             raise
         finally:
             progress.forget()
+
+    def _stop(self, ref: Any, stop_key: str) -> None:
+        """Ask the Ray task to stop, through the store; have Ray end it when it does not, or never started.
+
+        Ray's own cancelling of a task that runs can abort this process (a failed check in 2.60 when the task ends at
+        that very moment), so it comes second.
+        """
+        import ray
+
+        with suppress(ray.exceptions.RayError, DigitizeError, OSError):
+            self._store.put_bytes(stop_key, b"")
+            try:
+                if not ray.wait([ref], timeout=_STOP_GRACE_S)[0]:
+                    _cancel(ref)
+            finally:
+                self._store.delete(stop_key)
 
     def close(self) -> None:
         """See `Runner`: leaves the cluster, and stops it when it was started here."""
@@ -209,11 +229,20 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
-def _run_on_node(job_json: str) -> str:
-    """The Ray task: run the stage in a child process of this worker."""
+def _run_on_node(job_json: str, stop_key: str) -> str:
+    """The Ray task: run the stage in a child process of this worker until it ends or `stop_key` appears."""
     job = Job.model_validate_json(job_json)
     store = open_store(job.store_uri)
     last = [time.monotonic()]
+    asked = [0.0]
+
+    def stopped() -> bool:
+        if time.monotonic() - asked[0] < _STOP_POLL_S:
+            return False
+        asked[0] = time.monotonic()
+        with suppress(DigitizeError, OSError):
+            return store.stat(stop_key) is not None
+        return False
 
     def share_progress(share: float, message: str, facts: dict[str, Any]) -> None:
         if time.monotonic() - last[0] < _PROGRESS_S:
@@ -223,7 +252,7 @@ def _run_on_node(job_json: str) -> str:
             store.put_bytes(_progress_key(job.request), canonical_json([share, message, facts]))
 
     try:
-        return outcome_to_json(run_in_child(job, share_progress, lambda: False))
+        return outcome_to_json(run_in_child(job, share_progress, stopped))
     except DigitizeError as error:
         return outcome_to_json(error)
 

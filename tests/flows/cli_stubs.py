@@ -50,6 +50,7 @@ class TrainOptions(Record):
 
 class SurfaceOptions(Record):
     resolution: int = 128
+    support: str = "keep"
 
 
 class QualityOptions(Record):
