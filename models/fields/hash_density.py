@@ -52,7 +52,7 @@ class HashDensityField(Field):
     ) -> None:
         super().__init__()
         self._config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        self.level, self.step, self.near = 10.0, step, near
+        self.level, self.step, self.near = 20.0, step, near
         self.encoding = HashEncoding(levels, base_resolution, max_resolution, log2_table)
         self.density_net = MLP(self.encoding.width, hidden, features)
         self.colour_net = MLP(SH_WIDTH + features, *[hidden] * colour_layers, 3)

@@ -31,7 +31,7 @@ MISS_SHARE = 0.15
 """Rays that miss the cube, as a share of those that hit it: they train the model of the outside alone."""
 VISIBLE = 4e-3
 """Transmittance of the cube, one step of an 8-bit picture, below which what is behind is not trained."""
-EVALUATION_PIXELS = 1 << 14
+EVALUATION_PIXELS = 1 << 13
 EVALUATION_SEED = 12345
 
 

@@ -1,0 +1,157 @@
+"""The train stage from end to end on a ball: it learns, repeats itself, resumes, and renders what it learnt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra.storage import FolderStore
+from models.camera import PoseSet, similarity_scale
+from models.errors import DigitizeError, ReasonCode
+from models.fields import load_field
+from tasks.context import Context
+from tasks.train import task, trainer
+from tasks.train.radiance import RadianceLearner
+from tasks.train.render import render_image
+from tasks.train.trainer import StepFacts
+from tests.tasks.train.train_capture import train_context, write_capture
+
+PHOTOS = 48
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> FolderStore:
+    return write_capture(tmp_path_factory.mktemp("ball"), PHOTOS, 64)
+
+
+def output_bytes(context: Context) -> dict[str, bytes]:
+    files = sorted(path for path in context.output.rglob("*") if path.is_file())
+    return {str(path.relative_to(context.output)): path.read_bytes() for path in files}
+
+
+def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path) -> None:
+    context = train_context(capture, tmp_path, steps=500, samples_per_step=6000, evaluate_every=400)
+    seen: list[float] = []
+    context.progress = lambda share, message, facts: seen.append(share)
+    result = task.run(context.request, context)
+    assert result.facts["psnr_heldout"] > 22.0
+    assert result.facts["occupancy"] < 0.5
+    assert seen == sorted(seen)
+    assert [entry["step"] for entry in json.loads((context.output / "train.json").read_text())["history"]] == [400, 500]
+    field = load_field(context.output / "field")
+    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
+    view = poses.of_split("heldout")[0]
+    picture = render_image(field, view.camera, view.c2w, poses.world_from_field, check=context.check)
+    with Image.open(context.fetch("pose", view.image or "")) as photo:
+        error = float(np.mean((np.asarray(photo) / 255.0 - picture.rgb) ** 2))
+    assert -10 * np.log10(error) > 20.0
+    middle = view.camera.height // 2
+    assert picture.opacity[middle, middle] > 0.9
+    assert picture.depth[middle, middle] == pytest.approx(3.0, abs=0.3)
+    assert picture.opacity[0, 0] < 0.3
+    assert similarity_scale(poses.world_from_field) == pytest.approx(1 / 0.6)
+
+
+def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, tmp_path: Path) -> None:
+    outputs = []
+    for number, seed in enumerate((3, 3, 4)):
+        context = train_context(capture, tmp_path / str(number), seed=seed, exposure=True, distortion=0.01)
+        context.threads = 1 + number
+        task.run(context.request, context)
+        outputs.append(output_bytes(context))
+    assert set(outputs[0]) == {"field/field.json", "field/field.safetensors", "train.json"}
+    assert outputs[0] == outputs[1]
+    assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
+
+
+@pytest.mark.parametrize("kill_at", [27, 45])
+def test_a_killed_run_resumes_to_the_same_bytes(
+    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int
+) -> None:
+    monkeypatch.setattr(trainer, "SNAPSHOT_STEPS", 10)
+    stores = [FolderStore(Path(shutil.copytree(Path(capture.uri), tmp_path / name))) for name in ("one", "two")]
+    whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6)
+    task.run(whole.request, whole)
+    photos_and_steps = iter(range(10_000))
+    stopped = train_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6)
+    stopped.cancelled = lambda: next(photos_and_steps) >= PHOTOS + kill_at
+    with pytest.raises(DigitizeError) as error:
+        task.run(stopped.request, stopped)
+    assert error.value.code is ReasonCode.CANCELLED
+    again = train_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6)
+    assert again.load_checkpoint(trainer.CHECKPOINT) is not None
+    result = task.run(again.request, again)
+    assert output_bytes(again) == output_bytes(whole)
+    assert result.facts["steps"] == 60
+
+
+def test_it_steps_back_from_a_loss_that_is_not_a_number(
+    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "SNAPSHOT_STEPS", 10)
+    real, calls = RadianceLearner.step, iter(range(10_000))
+
+    def poisoned(self: RadianceLearner, share: float, rate: float) -> StepFacts:
+        facts = real(self, share, rate)
+        return facts._replace(loss=float("nan")) if next(calls) == 25 else facts
+
+    monkeypatch.setattr(RadianceLearner, "step", poisoned)
+    context = train_context(capture, tmp_path, seed=50)
+    result = task.run(context.request, context)
+    assert result.facts["divergences"] == 1
+    assert result.facts["steps"] == 60
+
+
+def test_it_gives_up_after_three_divergences(
+    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+
+    def broken(self: RadianceLearner, share: float, rate: float) -> StepFacts:
+        rates.append(rate)
+        return StepFacts(float("inf"), 1, 1)
+
+    monkeypatch.setattr(RadianceLearner, "step", broken)
+    context = train_context(capture, tmp_path, seed=51)
+    with pytest.raises(DigitizeError) as error:
+        task.run(context.request, context)
+    assert error.value.code is ReasonCode.DIVERGED
+    assert rates == pytest.approx([1.0, trainer.LOWER_RATE, trainer.LOWER_RATE**2])
+
+
+def test_budgets_of_time_and_plateau_stop_early(capture: FolderStore, tmp_path: Path) -> None:
+    timed = train_context(capture, tmp_path / "timed", steps=100_000, seconds=0.5)
+    assert task.run(timed.request, timed).facts["steps"] < 1000
+    flat = train_context(capture, tmp_path / "flat", steps=2000, evaluate_every=5, plateau_db=90.0)
+    assert task.run(flat.request, flat).facts["steps"] == 20
+
+
+def test_too_little_memory_is_said_before_the_start(capture: FolderStore, tmp_path: Path) -> None:
+    context = train_context(capture, tmp_path)
+    context.request = context.request.model_copy(
+        update={"resources": context.request.resources.model_copy(update={"memory_gb": 0.1})}
+    )
+    with pytest.raises(DigitizeError) as error:
+        task.run(context.request, context)
+    assert error.value.code is ReasonCode.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("use", ["ignore", "empty"])
+def test_masks(tmp_path: Path, use: Any) -> None:
+    store = write_capture(tmp_path / "masked", views=24, size=48, masks=True)
+    context = train_context(store, tmp_path / "run", steps=200, mask_use=use)
+    result = task.run(context.request, context)
+    assert result.facts["psnr_heldout"] > 13.0
+    field = load_field(context.output / "field")
+    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
+    view = poses.of_split("heldout")[0]
+    picture = render_image(field, view.camera, view.c2w, poses.world_from_field)
+    if use == "empty":
+        assert picture.opacity[0, 0] < 0.05
+        assert not any(name.startswith("outside") for name, _ in field.named_parameters())
