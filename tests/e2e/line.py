@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
     "pose": {"options": {"max_features": 2000}},
-    "train": {"options": {"steps": 250}},
+    "train": {"options": {"steps": 600}},
     "surface": {"options": {"resolution": 128, "faces": 5000, "texture_size": 512}},
     "quality": {"options": {"samples": 20000, "max_views": 2}},
 }
