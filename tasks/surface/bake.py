@@ -55,6 +55,8 @@ class _Choice:
     """[V, C]"""
     safe: npt.NDArray[np.bool_]
     """[V, C]"""
+    wide: npt.NDArray[np.bool_]
+    """[F] faces so large that an occluder may pass between their corners."""
 
 
 def bake(
@@ -122,7 +124,9 @@ def _choose(mesh: Mesh, weight: npt.NDArray[np.float32], safe: npt.NDArray[np.bo
         score = weight[mesh.faces[part]].max(1)
         best = np.argpartition(score, -count, axis=1)[:, -count:]
         camera[part, :count] = np.where(np.take_along_axis(score, best, 1) > 0, best, -1)
-    return _Choice(camera, weight, safe)
+    corners = mesh.triangles
+    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(1)
+    return _Choice(camera, weight, safe, longest > 1.5 * np.median(longest))
 
 
 def _gather(
@@ -154,7 +158,7 @@ def _gather(
     uv, depth = project(step, c2w, mesh.vertices)
     corner_values = np.concatenate([uv * depth[:, None], depth[:, None], choice.weight[:, c, None]], 1)
     corner_values = corner_values.astype(np.float32)[mesh.faces]
-    doubtful_face = ~choice.safe[mesh.faces, c].all(1)
+    doubtful_face = choice.wide | ~choice.safe[mesh.faces, c].all(1)
     count = texels.start[face + 1] - texels.start[face]
     index = ranges(texels.start[face], count)
     into = np.repeat(slot, count)

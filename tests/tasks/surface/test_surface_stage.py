@@ -131,7 +131,10 @@ def test_a_missing_plane_is_reported_not_fatal(pose_folder: Path, tmp_path: Path
     assert not result.facts["support_cut"]
 
 
-def test_another_level_is_tried_and_admitted(pose_folder: Path, tmp_path: Path) -> None:
+def test_another_level_is_tried_and_admitted(
+    pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.surface.line.rank_levels", lambda *given: [1.0, 0.5])
     context = stage(tmp_path, pose_folder, _Faint(0.6))
     result = ran(context)
     assert result.facts["level_factor"] == 0.5

@@ -165,6 +165,28 @@ def test_a_stain_in_one_photo_is_rejected(
     assert np.percentile(error(asset, body), 98) < 25
 
 
+def test_an_occluder_inside_a_large_face_is_noticed(tmp_path: Path) -> None:
+    floor = scenes.box((3.0, 3.0, 0.1), subdivisions=2)
+    ball = scenes.sphere(0.12, 3)
+    count = len(floor.vertices)
+    mesh = Mesh(
+        np.concatenate([floor.vertices, ball.vertices + np.array([0.1, 0.05, 0.6])]),
+        np.concatenate([floor.faces, ball.faces + count]),
+    )
+    colors = np.full((len(mesh.vertices), 3), (40, 120, 40), np.uint8)
+    colors[count:] = 220, 30, 30
+    mesh = replace(mesh, colors=colors)
+    images = scenes.ring_cameras(6, 240, 200, 4.0, (60.0,))[:1]
+    poses = scenes.write_pose_outputs(tmp_path, mesh, images)
+    views = [View(image, lambda path: tmp_path / path) for image in poses.images]
+    atlas = unwrap(mesh, SIZE)
+    texels = rasterize(atlas.corner_uv, SIZE)
+    on_floor = texels.pixel[texels.face < len(floor.faces)]
+    colour = bake(mesh, atlas, views, SIZE, magenta).texture.reshape(-1, 3)[on_floor].astype(int)
+    red = (colour[:, 0] > 150) & (colour[:, 2] < 100)
+    assert red.mean() < 0.002
+
+
 def test_what_no_photo_sees_is_filled(body: Mesh, atlas: Atlas, capture: tuple[Path, PoseSet]) -> None:
     above = [view for view in views_of(*capture) if view.image.centre[2] > 1.0]
     baked = bake(body, atlas, above, SIZE, magenta)
