@@ -27,7 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 QUICK_STAGES = {
     "pose": {"options": {"max_features": 1500}},
-    "train": {"options": {"steps": 60}},
+    "train": {"options": {"steps": 40}},
     "surface": {"options": {"resolution": 64, "faces": 2000, "texture_size": 512}},
     "quality": {"options": {"samples": 20000, "max_views": 1}},
 }
@@ -74,7 +74,7 @@ def shrink(batch: Path) -> None:
 
 def measure(folder: Path, quick: bool) -> dict[str, Any]:
     """Run sample and line in `folder` and collect the figures."""
-    size = ["--views", "20", "--width", "320", "--height", "240"] if quick else []
+    size = ["--views", "24", "--width", "400", "--height", "300"] if quick else []
     cpu_before, start = _cpu(), time.monotonic()
     _, sample_gb = digitize("sample", str(folder / "demo"), *size)
     batch = folder / "demo" / "batch.yaml"
