@@ -7,7 +7,6 @@ names the winner. Whoever loses the race adopts the winner's result and removes 
 from __future__ import annotations
 
 import resource
-import shutil
 import sys
 import time
 import uuid
@@ -148,9 +147,3 @@ _WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 def _cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, _WHO))
-
-
-def clear_folder(folder: Path) -> None:
-    """An empty folder at `folder`, whatever was there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
