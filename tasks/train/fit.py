@@ -57,7 +57,7 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     budget = Budget(
         options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
     )
-    with one_thread_an_operation():
+    with one_thread_an_operation(), learner.pool:
         progress = train(learner, budget, context)
         psnr_train = learner.evaluate_training()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None

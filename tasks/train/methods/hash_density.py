@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.camera import PoseSet
 from models.record import Record
@@ -69,9 +70,20 @@ class Options(Record):
     photo_memory_gb: float = Field(default=4.0, gt=0)
     """Main memory for the photos; they are halved until they fit."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Options:
+        if self.base_resolution > self.max_resolution:
+            raise ValueError(f"expected max_resolution of at least base_resolution {self.base_resolution}")
+        if self.ray_steps < (least := math.ceil(2 * math.sqrt(3) * self.occupancy_resolution)):
+            raise ValueError(
+                f"expected ray_steps of at least {least} for occupancy_resolution {self.occupancy_resolution}, "
+                f"found {self.ray_steps}: steps must not jump over cells"
+            )
+        return self
+
 
 PRESETS: dict[str, dict[str, object]] = {
-    "preview": {"steps": 2500},
+    "preview": {"steps": 2000},
     "standard": {"steps": 15000, "log2_table": 19, "levels": 12, "max_resolution": 1024, "colour_layers": 2},
     "high": {
         "steps": 40000,

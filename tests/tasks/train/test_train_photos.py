@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from models.camera import Camera, PosedImage, apply_similarity_to_c2w, matrix4
 from models.errors import DigitizeError, ReasonCode
@@ -119,3 +120,9 @@ def test_presets_and_estimates() -> None:
     for name, each in zip(options, expected, strict=True):
         assert method.resources(options[name]).memory_gb >= each.memory_gb
         assert method.resources(options[name]).timeout_s > each.seconds
+
+
+@pytest.mark.parametrize("bad", [{"ray_steps": 100}, {"base_resolution": 600}, {"steps": 0}, {"no_such": 1}])
+def test_options_that_cannot_work_are_refused(bad: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        importlib.import_module("tasks.train.methods.hash_density").Options.model_validate(bad)
