@@ -42,6 +42,8 @@ class Field(nn.Module):
     """The value at which the surface lies; inside is `value > level` for densities, `value < level` for distances."""
     step: float = 2.0 * math.sqrt(3.0) / 512.0
     """Length of a rendering step in field units."""
+    extent: float = 1.0
+    """Half the edge of the cube that is rendered; what is published lies in [-1, 1]^3."""
     near: float = 0.0
     """Distance from a camera in field units within which nothing is rendered."""
 
@@ -63,7 +65,7 @@ class Field(nn.Module):
     @property
     def occupancy(self) -> Tensor | None:
         """[G, G, G] uint8, index (z, y, x): 1 in cells of the cube that may hold something; None for all."""
-        return None if self.grid is None else self.grid.occupied_cells
+        return None if self.grid is None else self.grid.occupied_cells[0]
 
     def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and appearance feature.

@@ -31,9 +31,11 @@ class HashDensityField(Field):
         step: length of a rendering step in field units.
         background_levels: levels of the outside model's encoding; 0 for no such model.
         near: distance from a camera in field units within which nothing is rendered.
+        cascades: cubes of the occupancy grid, each twice as large as the one inside; the encoding covers the largest.
     """
 
     method = "hash_density"
+    version = "2"
     kind = "density"
 
     def __init__(
@@ -49,6 +51,7 @@ class HashDensityField(Field):
         step: float,
         background_levels: int,
         near: float,
+        cascades: int = 1,
     ) -> None:
         super().__init__()
         self._config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
@@ -56,7 +59,8 @@ class HashDensityField(Field):
         self.encoding = HashEncoding(levels, base_resolution, max_resolution, log2_table)
         self.density_net = MLP(self.encoding.width, hidden, features)
         self.colour_net = MLP(SH_WIDTH + features, *[hidden] * colour_layers, 3)
-        self.cells = OccupancyGrid(occupancy_resolution)
+        self.cells = OccupancyGrid(occupancy_resolution, cascades)
+        self.extent = self.cells.extent
         self.outside = Background(background_levels, 256, 15) if background_levels else None
 
     def reset(self, generator: torch.Generator) -> None:
@@ -75,7 +79,16 @@ class HashDensityField(Field):
         return self.cells
 
     def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        feature = self.density_net(self.encoding((x + 1.0) * 0.5))
+        return self.query_encoded(self.encode(x))
+
+    def encode(self, x: Tensor, known: Tensor | None = None) -> Tensor:
+        """[N, E] encoding of points [N, 3]; `known` as in ops.encode."""
+        encoded: Tensor = self.encoding((x + self.extent) * (0.5 / self.extent), known)
+        return encoded
+
+    def query_encoded(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """As `query`, of points whose encoding [N, E] is known."""
+        feature = self.density_net(encoded)
         return torch.exp(feature[:, 0].clamp(max=MAX_LOG_DENSITY) + INITIAL_LOG_DENSITY), feature
 
     def color(self, x: Tensor, d: Tensor, feature: Tensor) -> Tensor:

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.fields.kernels import ops
 from models.fields.occupancy import OccupancyGrid
 
-COARSE_STEPS = 8
-"""Steps that are skipped together where the coarse grid is empty."""
 FAR_APART = 1e-9
 
 
@@ -21,10 +20,22 @@ class Samples(NamedTuple):
     """[N] int64."""
     t: Tensor
     """[N] distance of the middle of each step along its ray, in field units."""
+    offsets: Tensor
+    """[R + 1] int64: ray r has the samples offsets[r] to offsets[r + 1]."""
+
+    def leading(self, counts: Tensor) -> tuple[Samples, Tensor]:
+        """The first counts [R] samples of each ray, and their numbers [M] among all."""
+        last = (self.offsets[:-1] + counts).index_select(0, self.ray)
+        kept = (torch.arange(len(self.t), device=self.t.device) < last).nonzero()[:, 0]
+        return Samples(self.ray.index_select(0, kept), self.t.index_select(0, kept), _offsets(counts)), kept
+
+    def places(self, rays_o: Tensor, rays_d: Tensor) -> Tensor:
+        """[N, 3] positions of the samples along rays [R, 3]."""
+        return torch.addcmul(rays_o.index_select(0, self.ray), self.t[:, None], rays_d.index_select(0, self.ray))
 
 
-def cube_interval(rays_o: Tensor, rays_d: Tensor, near: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Distances at which rays enter and leave the cube [-1, 1]^3.
+def cube_interval(rays_o: Tensor, rays_d: Tensor, near: float = 0.0, extent: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Distances at which rays enter and leave the cube [-extent, extent]^3.
 
     Args:
         rays_o, rays_d: [R, 3].
@@ -34,7 +45,7 @@ def cube_interval(rays_o: Tensor, rays_d: Tensor, near: float = 0.0) -> tuple[Te
         t_in [R] >= near and t_out [R]; t_out <= t_in for rays that miss.
     """
     safe = torch.where(rays_d.abs() < FAR_APART, torch.full_like(rays_d, FAR_APART), rays_d)
-    a, b = (-1.0 - rays_o) / safe, (1.0 - rays_o) / safe
+    a, b = (-extent - rays_o) / safe, (extent - rays_o) / safe
     t_in = torch.minimum(a, b).amax(-1).clamp(min=near)
     return t_in, torch.maximum(a, b).amin(-1)
 
@@ -44,32 +55,17 @@ def march(
 ) -> Samples:
     """Samples at t_in + (k + jitter) step < t_out that lie in occupied cells; in all cells without a grid.
 
-    The coarse pass leaves out nothing occupied: a run of steps is shorter than a coarse cell, and the coarse grid is
-    grown by one cell, so every point of the run is covered by the cell of its middle.
-
     Args:
         rays_o, rays_d: [R, 3] in field units, directions of unit length.
         t_in, t_out: [R] as `cube_interval` gives them.
-        step: length of a step; at most a coarse cell / COARSE_STEPS.
+        step: length of a step.
         jitter: [R] in [0, 1), the place of the samples within their steps.
     """
-    device = rays_o.device
-    length = step * COARSE_STEPS
-    if grid is not None and length > 2.0 / grid.coarse_resolution:
-        raise ValueError(f"expected a step of at most {2.0 / grid.coarse_resolution / COARSE_STEPS:g}, found {step:g}")
-    runs = int(torch.ceil(((t_out - t_in).clamp(min=0.0) / length).amax()).item()) if len(t_in) else 0
-    starts = t_in[:, None] + length * torch.arange(runs, device=device, dtype=t_in.dtype)
-    ray, run = (starts < t_out[:, None]).nonzero(as_tuple=True)
-    start = starts[ray, run]
-    if grid is not None:
-        middle = rays_o[ray] + (start + 0.5 * length)[:, None] * rays_d[ray]
-        kept = grid.coarse_occupied(middle).nonzero()[:, 0]
-        ray, start = ray[kept], start[kept]
-    offsets = step * torch.arange(COARSE_STEPS, device=device, dtype=t_in.dtype)
-    t = ((start + step * jitter[ray])[:, None] + offsets).view(-1)
-    ray = ray.repeat_interleave(COARSE_STEPS)
-    inside = t < t_out[ray]
-    if grid is not None:
-        inside &= grid.occupied(rays_o[ray] + t[:, None] * rays_d[ray])
-    chosen = inside.nonzero()[:, 0]
-    return Samples(ray[chosen], t[chosen])
+    cells, blocks = (None, None) if grid is None else (grid.occupied_cells, grid.blocks)
+    t, counts = ops.march(rays_o, rays_d, t_in, t_out, jitter, step, cells, blocks)
+    ray = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=len(t))
+    return Samples(ray, t, _offsets(counts))
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

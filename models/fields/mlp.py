@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.fields.kernels import ops
+
 
 class MLP(nn.Module):
     """ReLU between layers, a linear output.
@@ -30,7 +32,4 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, widths[-1]] of inputs [N, widths[0]]."""
-        *hidden, last = self.weights
-        for weight in hidden:
-            x = torch.relu(nn.functional.linear(x, weight))
-        return nn.functional.linear(x, last)
+        return ops.mlp(x, list(self.weights))

@@ -7,63 +7,65 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-COARSE = 4
-"""Fine cells along an edge of a coarse cell."""
+from models.fields.kernels.reference import COARSE, cell_index, occupied
+
 CHUNK = 1 << 17
 """Points whose density is asked for at once."""
 
 
 class OccupancyGrid(nn.Module):
-    """A grid of remembered densities over [-1, 1]^3, and the cells where they matter. Index (z, y, x).
+    """Grids of remembered densities over cubes [-2^k, 2^k]^3, and the cells where they matter. Index (k, z, y, x).
+
+    A point belongs to the smallest cube that contains it.
 
     Args:
         resolution: cells along an edge; a multiple of COARSE.
+        cascades: number of cubes.
     """
 
     density: Tensor
     occupied_cells: Tensor
-    coarse_cells: Tensor
+    blocks: Tensor
+    """Whether any of COARSE^3 cells is occupied; see ops.march."""
     allowed: Tensor
 
-    def __init__(self, resolution: int) -> None:
+    def __init__(self, resolution: int, cascades: int = 1) -> None:
         super().__init__()
         if resolution % COARSE:
             raise ValueError(f"expected a multiple of {COARSE}, found {resolution}")
-        self.resolution, self.coarse_resolution = resolution, resolution // COARSE
-        cells, coarse = (resolution,) * 3, (self.coarse_resolution,) * 3
+        self.resolution, self.cascades = resolution, cascades
+        cells, blocks = (cascades, *[resolution] * 3), (cascades, *[resolution // COARSE] * 3)
         self.register_buffer("density", torch.zeros(cells))
         self.register_buffer("allowed", torch.ones(cells, dtype=torch.uint8))
         self.register_buffer("occupied_cells", torch.ones(cells, dtype=torch.uint8))
-        self.register_buffer("coarse_cells", torch.ones(coarse, dtype=torch.uint8))
+        self.register_buffer("blocks", torch.ones(blocks, dtype=torch.uint8))
+
+    @property
+    def extent(self) -> float:
+        """Half the edge of the largest cube."""
+        return float(1 << (self.cascades - 1))
 
     @property
     def share(self) -> float:
         """Share of the cells that are occupied."""
         return float(self.occupied_cells.float().mean())
 
-    def _index(self, x: Tensor, resolution: int) -> Tensor:
-        cell = ((x + 1.0) * (0.5 * resolution)).to(torch.int32).clamp_(0, resolution - 1)
-        return (cell[:, 2] * resolution + cell[:, 1]) * resolution + cell[:, 0]
-
     def occupied(self, x: Tensor) -> Tensor:
         """[N] bool: whether the cells of points [N, 3] are occupied."""
-        return self.occupied_cells.view(-1).index_select(0, self._index(x, self.resolution)) > 0
+        return occupied(x, self.occupied_cells)
 
-    def coarse_occupied(self, x: Tensor) -> Tensor:
-        """[N] bool: whether any occupied cell lies within one coarse cell of the points' own [N, 3]."""
-        return self.coarse_cells.view(-1).index_select(0, self._index(x, self.coarse_resolution)) > 0
+    def index(self, x: Tensor) -> Tensor:
+        """[N] int64 numbers of the cells of points [N, 3]."""
+        return cell_index(x, self.cascades, self.resolution)
 
     def forbid(self, cells: Tensor) -> None:
-        """Keep cells [G, G, G] bool empty for good."""
+        """Keep cells [K, G, G, G] bool empty for good."""
         self.allowed &= (~cells).to(torch.uint8)
-        self.occupied_cells &= self.allowed
-        self.refresh_coarse()
+        self._decide(self.occupied_cells > 0)
 
-    def refresh_coarse(self) -> None:
-        """Derive the coarse grid: any occupied cell inside, or in a neighbour (26 of them)."""
-        fine = self.occupied_cells.float()[None, None]
-        pooled = nn.functional.max_pool3d(fine, COARSE)
-        self.coarse_cells = nn.functional.max_pool3d(pooled, 3, 1, 1)[0, 0].to(torch.uint8)
+    def _decide(self, occupied_cells: Tensor) -> None:
+        self.occupied_cells = (occupied_cells & (self.allowed > 0)).to(torch.uint8)
+        self.blocks = nn.functional.max_pool3d(self.occupied_cells.float()[None], COARSE)[0].to(torch.uint8)
 
     @torch.no_grad()
     def refresh(
@@ -83,15 +85,14 @@ class OccupancyGrid(nn.Module):
             decay: factor on what the looked-at cells remember.
         """
         g = self.resolution
-        low = torch.stack([cells % g, cells // g % g, cells // (g * g)], 1)
+        low = torch.stack([cells % g, cells // g % g, cells // (g * g) % g], 1)
         jitter = torch.rand(len(cells), 3, generator=generator, device=cells.device)
-        x = (low + jitter) * (2.0 / g) - 1.0
+        extent = torch.exp2((cells // g**3).float())[:, None]
+        x = ((low + jitter) * (2.0 / g) - 1.0) * extent
         found = torch.cat([density(part) for part in torch.split(x, CHUNK)]) if len(x) else x[:, 0]
         memory = self.density.view(-1)
         memory[cells] = torch.maximum(memory[cells] * decay, found)
-        limit = min(threshold, float(memory.mean()))
-        self.occupied_cells = ((self.density > limit) & (self.allowed > 0)).to(torch.uint8)
-        self.refresh_coarse()
+        self._decide(self.density > min(threshold, float(memory.mean())))
 
     @torch.no_grad()
     def scheduled(self, turn: int, warm: bool, generator: torch.Generator) -> Tensor:
@@ -103,8 +104,8 @@ class OccupancyGrid(nn.Module):
         if warm:
             return allowed[turn % 8 :: 8]
         device, half = allowed.device, len(allowed) // 16
-        occupied = self.occupied_cells.view(-1).nonzero()[:, 0]
-        pools = (allowed, occupied if len(occupied) else allowed)
+        occupied_cells = self.occupied_cells.view(-1).nonzero()[:, 0]
+        pools = (allowed, occupied_cells if len(occupied_cells) else allowed)
         picks = [p[torch.randint(max(len(p), 1), (half,), generator=generator, device=device)] for p in pools if len(p)]
         return torch.cat(picks) if picks else allowed
 

@@ -13,10 +13,11 @@ from models.camera import PoseSet, apply_similarity_to_c2w
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
 from models.fields.hash_density import HashDensityField
-from models.fields.occupancy import COARSE, OccupancyGrid, cell_centres
+from models.fields.kernels.reference import COARSE
+from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
 from tasks.train.methods.hash_density import Options, estimate
-from tasks.train.parallel import one_thread_an_operation
+from tasks.train.parallel import threads_of
 from tasks.train.photos import PixelBank, load_bank
 from tasks.train.radiance import RadianceLearner
 from tasks.train.trainer import Budget, Progress, train
@@ -53,11 +54,11 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     field = _new_field(poses, options, context.request.seed).to(device)
     bank = _bank(poses, "train", options.photo_memory_gb, context)
     heldout_bank = _bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
-    learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device, context.threads)
+    learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
     budget = Budget(
         options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
     )
-    with one_thread_an_operation(), learner.pool:
+    with threads_of(context.threads):
         progress = train(learner, budget, context)
         psnr_train = learner.evaluate_training()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None
@@ -108,10 +109,12 @@ def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
 
 
 def forbid_hidden(grid: OccupancyGrid, poses: PoseSet, options: Options) -> None:
-    """Empty the coarse cells whose centres `visibility.hidden_cells` names."""
+    """Empty the blocks of cells whose centres `visibility.hidden_cells` names."""
     images = poses.of_split("train")
     field_from_world = np.linalg.inv(np.array(poses.world_from_field))
-    centres = cell_centres(grid.coarse_resolution).double().numpy()
+    side = grid.resolution // COARSE
+    inner = cell_centres(side).double().numpy()
+    centres = np.concatenate([inner * 2**cascade for cascade in range(grid.cascades)])
     hidden = hidden_cells(
         centres,
         [image.camera for image in images],
@@ -119,6 +122,6 @@ def forbid_hidden(grid: OccupancyGrid, poses: PoseSet, options: Options) -> None
         options.minimum_views,
         options.near,
     )
-    coarse = torch.from_numpy(hidden).view(*[grid.coarse_resolution] * 3)
-    fine = coarse.repeat_interleave(COARSE, 0).repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2)
+    coarse = torch.from_numpy(hidden).view(grid.cascades, side, side, side)
+    fine = coarse.repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)
     grid.forbid(fine)

@@ -1,8 +1,7 @@
-"""How a machine's cores are used: several threads that each run whole, single-threaded operations.
+"""How a machine's cores are used: the compiled kernels on several threads, torch's small operations on one.
 
-Splitting each of thousands of small operations over the cores makes every one wait for the slowest core. Beside
-other processes that was up to ten times slower here than two independent shards; alone it was no faster. It also makes
-the bytes depend on the number of cores, which this does not.
+Splitting each of thousands of small operations over the cores makes every one wait for the slowest core, and sums that
+are split depend on how. The kernels are few and large, and their results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -12,13 +11,16 @@ from contextlib import contextmanager
 
 import torch
 
+from models.fields.kernels import cpu
+
 
 @contextmanager
-def one_thread_an_operation() -> Iterator[None]:
-    """Run torch's operations on one thread each, within this block and in threads started from it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def threads_of(count: int) -> Iterator[None]:
+    """Within this block the kernels use that many threads; torch one, or all of them where there are no kernels."""
+    torch_before, kernels_before = torch.get_num_threads(), cpu.set_threads(count)
+    torch.set_num_threads(1 if cpu.available() else count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(torch_before)
+        cpu.set_threads(kernels_before)

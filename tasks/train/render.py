@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +12,12 @@ from torch import Tensor
 
 from models.camera import Camera, pixel_rays, similarity_scale
 from models.fields.base import Field
-from models.fields.march import Samples, cube_interval, march
-from tasks.train.parallel import one_thread_an_operation
+from models.fields.kernels.ops import composite, visible_counts
+from models.fields.march import cube_interval, march
+from tasks.train.parallel import threads_of
 
-TILE = 1 << 14
+TILE = 1 << 13
 """Rays that are rendered together."""
-ROUND = 16
-"""Samples a ray that are evaluated before it is asked whether it is opaque by now."""
 OPAQUE = 1e-3
 """Transmittance below which a ray is not followed further."""
 SURE = 0.5
@@ -51,47 +49,21 @@ class Render(NamedTuple):
 @torch.no_grad()
 def trace(field: Field, rays_o: Tensor, rays_d: Tensor) -> Traced:
     """What rays [R, 3] (field coordinates, unit directions) see, without gradients and noise."""
-    t_in, t_out = cube_interval(rays_o, rays_d, field.near)
+    t_in, t_out = cube_interval(rays_o, rays_d, field.near, field.extent)
     half = torch.full_like(t_in, 0.5)
-    samples = march(rays_o, rays_d, t_in, t_out, field.step, half, field.grid)
-    light, optical, moment = _integrate(field, rays_o, rays_d, samples)
-    transmittance = torch.exp(-optical)
-    opacity = 1.0 - transmittance
-    front, through, behind = field.surroundings(rays_o, rays_d, t_in, t_out, transmittance > OPAQUE)
-    rgb = front + through[:, None] * (light + transmittance[:, None] * behind)
-    t = torch.where(opacity >= SURE, moment / opacity.clamp(min=SURE), torch.inf)
-    return Traced(rgb.clamp(0.0, 1.0), opacity, t)
-
-
-def _integrate(field: Field, rays_o: Tensor, rays_d: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
-    """Light [R, 3], optical depth [R] and weighted distance [R] inside the cube, ROUND samples a ray at a time."""
-    rays = len(rays_o)
-    light, optical, moment = rays_o.new_zeros(rays, 3), rays_o.new_zeros(rays), rays_o.new_zeros(rays)
-    counts = torch.bincount(samples.ray, minlength=rays)
-    first = counts.cumsum(0) - counts
-    order = torch.arange(ROUND, device=rays_o.device)
-    active = counts.nonzero()[:, 0]
-    done = 0
-    while len(active):
-        slots = first[active][:, None] + done + order
-        valid = order < (counts[active] - done)[:, None]
-        chosen = slots[valid]
-        ray, t = samples.ray[chosen], samples.t[chosen]
-        x = rays_o[ray] + t[:, None] * rays_d[ray]
-        value, feature = field.query(x)
-        tau = value.new_zeros(valid.shape)
-        tau[valid] = field.density_of(value) * field.step
-        total = tau.cumsum(1)
-        weights = (torch.exp(tau - total - optical[active][:, None]) * -torch.expm1(-tau))[valid]
-        seen = (weights > 1e-4).nonzero()[:, 0]
-        share = weights[seen, None]
-        rgb = field.color(x[seen], rays_d[ray[seen]], feature[seen])
-        light.index_add_(0, ray[seen], share * rgb)
-        moment.index_add_(0, ray, weights * t)
-        optical[active] += total[:, -1]
-        done += ROUND
-        active = active[(counts[active] > done) & (torch.exp(-optical[active]) > OPAQUE)]
-    return light, optical, moment
+    marched = march(rays_o, rays_d, t_in, t_out, field.step, half, field.grid)
+    value, feature = field.query(marched.places(rays_o, rays_d))
+    density = field.density_of(value)
+    samples, kept = marched.leading(visible_counts(density, marched.offsets, field.step, OPAQUE))
+    density, t, directions = density[kept], samples.t, rays_d.index_select(0, samples.ray)
+    rgb = field.color(samples.places(rays_o, rays_d), directions, feature.t().index_select(1, kept).t())
+    light, through, _ = composite(density, rgb, t, samples.offsets, field.step)
+    moment = composite(density, t[:, None].expand(-1, 3), t, samples.offsets, field.step).light[:, 0]
+    opacity = 1.0 - through
+    front, before, behind = field.surroundings(rays_o, rays_d, t_in, t_out, through > OPAQUE)
+    seen = front + before[:, None] * (light + through[:, None] * behind)
+    distance = torch.where(opacity >= SURE, moment / opacity.clamp(min=SURE), torch.inf)
+    return Traced(seen.clamp(0.0, 1.0), opacity, distance)
 
 
 def field_rays(
@@ -129,9 +101,8 @@ def render_image(
         rays_d = torch.from_numpy(directions[start : start + TILE]).to(device)
         return Traced(*(part.cpu() for part in trace(field, rays_o, rays_d)))
 
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
-    with one_thread_an_operation(), ThreadPoolExecutor(workers) as pool:
-        tiles = list(pool.map(tile, range(0, len(origins), TILE)))
+    with threads_of(torch.get_num_threads()):
+        tiles = [tile(start) for start in range(0, len(origins), TILE)]
     shape = (camera.height, camera.width)
     rgb, opacity, t = (torch.cat(parts).numpy() for parts in zip(*tiles, strict=True))
     forward = np.asarray(c2w, dtype=np.float64)[:3, 2] @ np.asarray(world_from_field, dtype=np.float64)[:3, :3]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.fit import Fitted
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Options(Record):
@@ -35,8 +35,6 @@ class Options(Record):
     """Samples of a step; the number of rays follows. Lower it when memory is short."""
     max_rays: int = Field(default=4096, ge=16)
     """Most rays of a step, whatever the samples."""
-    shards: int = Field(default=2, ge=1, le=64)
-    """Parts of a step that are computed side by side, one a core. Another number gives other bytes."""
     learning_rate: float = Field(default=1e-2, gt=0)
     """Adam's rate at the start. Lower it when training diverges."""
     levels: int = Field(default=10, ge=1, le=24)

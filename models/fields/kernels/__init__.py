@@ -1,0 +1,1 @@
+"""The operations that training spends its time in: one interface (`ops`), backends `cpu`, `gpu` and `reference`."""

@@ -1,0 +1,59 @@
+"""Builds the CPU kernels: one C++ file, once for each instruction set. Everything else is in pyproject.toml.
+
+The libraries have a plain C interface and are loaded by ctypes (models/fields/kernels/cpu.py). They are optional: where
+there is no compiler the install succeeds, and training says at run time that it is slower.
+"""
+
+import platform
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = Path("models/fields/kernels/csrc")
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fopenmp",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-Wno-maybe-uninitialized",
+]
+BUILDS = {
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "avx2": ["-march=x86-64-v3"],
+}
+
+
+def kernels() -> list[Extension]:
+    """One library an instruction set."""
+    builds = BUILDS if platform.machine() in ("x86_64", "AMD64") else {"portable": []}
+    return [
+        Extension(
+            f"models.fields.kernels._cpu_{name}",
+            [str(SOURCES / "kernels.cpp")],
+            depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
+            extra_compile_args=[*FLAGS, *flags],
+            extra_link_args=["-fopenmp"],
+            language="c++",
+            optional=True,
+        )
+        for name, flags in builds.items()
+    ]
+
+
+class BuildKernels(build_ext):
+    """Objects of each library in a folder of their own: they come from the same file."""
+
+    def build_extension(self, ext: Extension) -> None:
+        shared, self.build_temp = self.build_temp, str(Path(self.build_temp) / ext.name)
+        try:
+            super().build_extension(ext)
+        finally:
+            self.build_temp = shared
+
+
+setup(ext_modules=kernels() if sys.platform != "win32" else [], cmdclass={"build_ext": BuildKernels})
