@@ -19,6 +19,8 @@ from tasks.train.render import OPAQUE, trace
 from tasks.train.trainer import StepFacts
 
 HUBER_DELTA = 0.1
+TABLE_RATE = 3.0
+"""Factor on the tables' learning rate: an entry that is not touched does not ride on its momentum (ops.SparseAdam)."""
 WARM_UP_STEPS = 20
 """Steps over which the learning rate rises."""
 DECAY_FROM, FINAL_RATE = 0.4, 0.02
@@ -107,7 +109,7 @@ class RadianceLearner:
             group["lr"] = rate * group["scale"]
         self.optimiser.step()
         for table in self.tables.values():
-            table.step(rate)
+            table.step(rate * TABLE_RATE)
 
     def _schedule(self, share: float) -> float:
         decay: float = FINAL_RATE ** (max(0.0, share - DECAY_FROM) / (1.0 - DECAY_FROM))
