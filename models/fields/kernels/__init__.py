@@ -1,0 +1,1 @@
+"""The field's kernels: one set of operations, a backend for each kind of machine."""
