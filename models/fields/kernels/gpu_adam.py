@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015) on flat parameters, in Triton; for hash tables only where a step has been.
+"""Adam (Kingma and Ba 2015) in Triton; for hash tables only where a step has been.
 
 The gradient is a buffer that lives as long as its parameter: it is zeroed here, where it is read anyway.
 """
@@ -78,14 +78,14 @@ def adam(
     """One bias-corrected step, in place. Values whose gradient is exactly 0 stay; the gradient is zeroed.
 
     Args:
-        param, moment1, moment2, gradient: flat float32, a multiple of 16 long.
+        param, moment1, moment2, gradient: contiguous float32 of one shape, a multiple of 16 numbers.
         touched: uint8, a mark for each 16 floats: unmarked ones are left alone, marks are taken back. None: all are
             visited.
         step: counted from 1.
         scale: the gradient is divided by it; what a trainer multiplied its loss by.
-        shadow: flat float16 or bfloat16 copy of the parameter that is kept equal to it, rounded.
+        shadow: float16 or bfloat16 copy of the parameter that is kept equal to it, rounded.
     """
-    blocks = len(param) // BLOCK.value
+    blocks = param.numel() // BLOCK.value
     if not blocks:
         return
     size = block(BLOCKS)

@@ -7,6 +7,7 @@ that is less work than writing and reading them. Other networks go layer by laye
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -157,26 +158,26 @@ def _backward(
     _store_matrix(own + last, d_out, outputs, hidden, OUTPUTS, HIDDEN)
 
 
-def _fits_one_kernel(weights: list[Tensor]) -> bool:
+def _fits_one_kernel(weights: Sequence[Tensor]) -> bool:
     """One or two hidden layers of equal width, none wide."""
     widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
     return len(weights) in (2, 3) and len({*widths[1:-1]}) == 1 and max(widths) <= WIDEST
 
 
-def _shape(weights: list[Tensor]) -> dict[str, int | bool]:
+def _shape(weights: Sequence[Tensor]) -> dict[str, int | bool]:
     """The kernels' widths: true, and padded to powers of two from 16 on."""
     true = {"inputs": weights[0].shape[1], "hidden": weights[0].shape[0], "outputs": weights[-1].shape[0]}
     padded = {name.upper(): max(16, triton.next_power_of_2(width)) for name, width in true.items()}
     return {**true, **padded, "MIDDLE": len(weights) == 3}
 
 
-def _flat(weights: list[Tensor]) -> Tensor:
+def _flat(weights: Sequence[Tensor]) -> Tensor:
     return torch.cat([weight.reshape(-1) for weight in weights])
 
 
 def mlp_forward(
-    x: Tensor, weights: list[Tensor], keep: bool, precision: Precision = "half"
-) -> tuple[Tensor, list[Tensor] | None]:
+    x: Tensor, weights: Sequence[Tensor], keep: bool, precision: Precision = "half"
+) -> tuple[Tensor, Tensor | None]:
     """A network with ReLU between its layers and a linear output.
 
     Args:
@@ -186,13 +187,13 @@ def mlp_forward(
         precision: of networks that fit one kernel; others go by torch's setting for matrix products.
 
     Returns:
-        y [Co, N], and what the backward pass wants to see again.
+        y [Co, N], and what the backward pass wants to see again, if anything.
     """
     if not _fits_one_kernel(weights):
-        hidden = [x]
-        for weight in weights[:-1]:
-            hidden.append(torch.relu(weight @ hidden[-1]))
-        return weights[-1] @ hidden[-1], hidden[1:] if keep else None
+        hidden = torch.empty(sum(len(weight) for weight in weights[:-1]), x.shape[1], device=x.device)
+        for weight, after in zip(weights[:-1], _layers(hidden, weights), strict=True):
+            x = torch.mm(weight, x, out=after).relu_()
+        return weights[-1] @ x, hidden if keep else None
     count = x.shape[1]
     y = torch.empty(len(weights[-1]), count, device=x.device)
     programs = min(triton.cdiv(count, FORWARD_POINTS), resident_programs(x.device))
@@ -204,8 +205,8 @@ def mlp_forward(
 
 def mlp_backward(
     x: Tensor,
-    weights: list[Tensor],
-    saved: list[Tensor] | None,
+    weights: Sequence[Tensor],
+    saved: Tensor | None,
     d_y: Tensor,
     want_dx: bool,
     precision: Precision = "half",
@@ -221,7 +222,9 @@ def mlp_backward(
         d_x [Ci, N] where asked for, and the gradients of the weights [out, in].
     """
     if not _fits_one_kernel(weights):
-        return _backward_by_layers(x, weights, saved or [], d_y, want_dx)
+        if saved is None:
+            raise ValueError("expected what a forward pass with keep=True saved, found None")
+        return _backward_by_layers(x, weights, saved, d_y, want_dx)
     count = x.shape[1]
     d_x = torch.empty_like(x) if want_dx else None
     if not count:
@@ -247,13 +250,17 @@ def mlp_backward(
     return d_x, [part.view_as(weight) for part, weight in zip(sums, weights, strict=True)]
 
 
+def _layers(hidden: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The hidden layers [width, N], which lie one after the other."""
+    return hidden.split([len(weight) for weight in weights[:-1]])
+
+
 def _backward_by_layers(
-    x: Tensor, weights: list[Tensor], hidden: list[Tensor], d_y: Tensor, want_dx: bool
+    x: Tensor, weights: Sequence[Tensor], hidden: Tensor, d_y: Tensor, want_dx: bool
 ) -> tuple[Tensor | None, list[Tensor]]:
-    if len(hidden) != len(weights) - 1:
-        raise ValueError(f"expected the {len(weights) - 1} hidden layers of a forward pass with keep=True")
     gradients, slope = [], d_y
-    for number, (weight, before) in enumerate(reversed(list(zip(weights, [x, *hidden], strict=True)))):
+    inputs = (x, *_layers(hidden, weights))
+    for number, (weight, before) in enumerate(reversed(list(zip(weights, inputs, strict=True)))):
         gradients.append(slope @ before.t())
         last = number == len(weights) - 1
         if not last:

@@ -57,9 +57,9 @@ def _cases() -> list[Case]:
             cases.append(Case(gpu_mlp._forward, name, count, {**shape, **points}))
             points = {"POINTS": gpu_mlp.BACKWARD_POINTS, "WANT_DX": True}
             cases.append(Case(gpu_mlp._backward, name, count, {**shape, **points}, stages=2))
-    types = {"cells": "*u8", "first": "*i64", "counts": "*i64", "step": "fp32", **rays}
+    types = {"cells": "*u8", "blocks": "*u8", "first": "*i64", "counts": "*i64", "step": "fp32", **rays}
     for write in (False, True):
-        shape = {"SIDE": 128, "CASCADES": 3, "WRITE": write, "BLOCK": gpu_march.RAYS}
+        shape = {"SIDE": 128, "COARSE": 32, "CASCADES": 3, "SKIP_BLOCKS": True, "WRITE": write, "BLOCK": gpu_march.RAYS}
         cases.append(Case(gpu_march._march, f"{write}", types, shape, warps=1))
     types = {"offsets": "*i64", "step": "fp32", **rays, **count}
     shape = {"BLOCK": gpu_volume.RAYS}

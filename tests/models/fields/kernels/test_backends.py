@@ -44,7 +44,7 @@ def table_of(levels: tuple[Level, ...], features: int, random: torch.Generator) 
 def encodings(draw: st.DrawFn) -> tuple[tuple[Level, ...], int, Tensor]:
     """Levels, features of an entry, and points."""
     base = draw(st.integers(1, 8))
-    levels = level_table(draw(st.integers(1, 4)), base, base * draw(st.integers(1, 40)), draw(st.integers(3, 11)))
+    levels = level_table(draw(st.integers(1, 4)), base, base * draw(st.integers(1, 40)), draw(st.integers(4, 11)))
     points = draw(st.lists(st.tuples(unit, unit, unit), min_size=1, max_size=9))
     return levels, draw(st.sampled_from([1, 2, 4, 8])), torch.tensor(points, dtype=torch.float64)
 
@@ -183,7 +183,20 @@ def _rays(random: torch.Generator) -> tuple[Tensor, Tensor]:
     return o, torch.nn.functional.normalize(d, dim=1)
 
 
-@pytest.mark.parametrize(("cascades", "side"), [(0, 1), (1, 1), (1, 16), (2, 2), (2, 16), (3, 6), (3, 8)])
+def _cells(cascades: int, side: int, share: float, random: torch.Generator) -> Tensor:
+    """Cells occupied at random in blocks occupied at random."""
+    cells = torch.rand(cascades, side, side, side, generator=random) < share
+    blocks = torch.rand(cascades, *[side // 4] * 3, generator=random) < 0.5
+    for axis in (1, 2, 3):
+        blocks = blocks.repeat_interleave(4, axis)
+    return (cells & blocks).to(torch.uint8)
+
+
+def _blocks(cells: Tensor) -> Tensor:
+    return torch.nn.functional.max_pool3d(cells.float()[None], 4)[0].to(torch.uint8)
+
+
+@pytest.mark.parametrize(("cascades", "side"), [(0, 4), (1, 4), (1, 16), (2, 8), (2, 16), (3, 12), (3, 16)])
 @settings(few, max_examples=2)
 @given(share=st.sampled_from([0.1, 0.5]), step=st.sampled_from([0.09, 0.23]), seed=seeds)
 def test_march(backend: Backend, side: int, cascades: int, share: float, step: float, seed: int) -> None:
@@ -191,9 +204,9 @@ def test_march(backend: Backend, side: int, cascades: int, share: float, step: f
     random = torch.Generator().manual_seed(seed)
     o, d = _rays(random)
     t_in, t_out, jitter = (torch.rand(len(o), generator=random) * scale for scale in (0.5, 4.0, 1.0))
-    cells = (torch.rand(cascades, side, side, side, generator=random) < share).to(torch.uint8) if cascades else None
-    o_, d_, t_in_, t_out_, jitter_, cells_ = backend.put(o, d, t_in, t_out, jitter, cells)
-    t, counts = backend.module.march(o_, d_, t_in_, t_out_, jitter_, step, cells_)
+    cells = _cells(cascades, side, share, random) if cascades else None
+    blocks = None if cells is None else _blocks(cells)
+    t, counts = backend.module.march(*backend.put(o, d, t_in, t_out, jitter), step, *backend.put(cells, blocks))
     assert counts.dtype == torch.int64 and int(counts.sum()) == len(t)
     for r, own in enumerate(t.cpu().double().split(counts.tolist())):
         expected = truth.march(
@@ -206,14 +219,14 @@ def test_march(backend: Backend, side: int, cascades: int, share: float, step: f
         assert expected.must <= set(k) <= expected.may
 
 
-@pytest.mark.parametrize("side", [2, 4, 6])
+@pytest.mark.parametrize("side", [4, 8, 16])
 def test_march_finds_small_cascades_from_empty_large_ones(backend: Backend, side: int) -> None:
-    """With two cells along an edge, a large empty cell reaches into the small cascade."""
+    """With 4 or 8 cells along an edge, an empty block of 4 cells reaches into the small cascade."""
     cells = torch.zeros(2, side, side, side, dtype=torch.uint8)
     cells[0] = 1
     o, d = torch.tensor([[1.9, 0.3, 0.3]]), torch.tensor([[-1.0, 0.0, 0.0]])
-    zero, far, cells = backend.put(torch.zeros(1), torch.full((1,), 3.8), cells)
-    t, counts = backend.module.march(*backend.put(o, d), zero, far, zero, 0.1, cells)
+    rays = backend.put(o, d, torch.zeros(1), torch.full((1,), 3.8), torch.zeros(1))
+    t, counts = backend.module.march(*rays, 0.1, *backend.put(cells, _blocks(cells)))
     assert_close(t, 0.9 + 0.1 * torch.arange(int(counts)).double(), 1e-5)
     assert counts.tolist() == [len(t)]
     assert abs(len(t) - 20) <= 1  # from x = 1 to -1, both of them on a border
@@ -223,18 +236,19 @@ def test_march_of_nothing(backend: Backend) -> None:
     """No rays, rays that miss, and rays that are not numbers."""
     none = torch.empty(0, 3, device=backend.device)
     empty = torch.empty(0, device=backend.device)
-    t, counts = backend.module.march(none, none, empty, empty, empty, 0.1, None)
+    t, counts = backend.module.march(none, none, empty, empty, empty, 0.1, None, None)
     assert t.shape == (0,) and counts.shape == (0,)
     o, d = torch.zeros(3, 3, device=backend.device), torch.ones(3, 3, device=backend.device)
     t_in = torch.tensor([1.0, torch.nan, 0.0], device=backend.device)
     t_out = torch.tensor([0.5, 2.0, torch.nan], device=backend.device)
     cells = torch.ones(2, 4, 4, 4, dtype=torch.uint8, device=backend.device)
-    t, counts = backend.module.march(o, d, t_in, t_out, t_out.new_zeros(3), 0.1, cells)
+    blocks = torch.ones(2, 1, 1, 1, dtype=torch.uint8, device=backend.device)
+    t, counts = backend.module.march(o, d, t_in, t_out, t_out.new_zeros(3), 0.1, cells, blocks)
     assert t.shape == (0,) and counts.tolist() == [0, 0, 0]
     o[0] = torch.nan
     d[1] = torch.nan
     t_in, t_out = t_out.new_zeros(3), t_out.new_tensor([1.0, 1.0, 0.0])
-    _, counts = backend.module.march(o, d, t_in, t_out, t_in, 0.1, cells)
+    _, counts = backend.module.march(o, d, t_in, t_out, t_in, 0.1, cells, blocks)
     assert counts[2] == 0
 
 
@@ -306,9 +320,10 @@ def test_adam(backend: Backend, blocks: int, seed: int, step: int, sparse: bool)
     gradient[torch.rand(16 * blocks, generator=random) < 0.3] = 0.0
     expected = truth.adam(state, gradient, marked, 0.01, 0.9, 0.99, 1e-15, step)
 
-    param, moment1, moment2, slope = backend.put(*state, gradient)
+    param, moment1, moment2, slope = (part.view(-1, 2) for part in backend.put(*state, gradient))
     touched = marks.to(torch.uint8).to(backend.device) if sparse else None
     backend.module.adam(param, moment1, moment2, slope, touched, 0.01, 0.9, 0.99, 1e-15, step)
+    param, moment1, moment2 = (part.view(-1) for part in (param, moment1, moment2))
     for found, wanted, before in zip((param, moment1, moment2), expected, state, strict=True):
         assert_close(found, wanted, 1e-5)
         assert torch.equal(found.cpu()[~marked], before.float()[~marked])

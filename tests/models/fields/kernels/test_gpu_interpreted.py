@@ -18,7 +18,7 @@ ROOT = HERE.parents[3]
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs the kernels themselves")
-@pytest.mark.parametrize("suite", ["test_backends.py", "test_gpu_half.py"])
+@pytest.mark.parametrize("suite", ["test_backends.py", "test_gpu_only.py"])
 def test_kernels_in_the_interpreter(suite: str) -> None:
     """In a process of its own: whether Triton interprets is settled when it is imported."""
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What only the GPU backend offers: tables and networks in half precision."""
+"""What only the GPU backend offers: half precision, and blocks of cells that it finds itself."""
 
 from __future__ import annotations
 
@@ -74,3 +74,23 @@ def test_adam_keeps_a_rounded_copy(gpu: backends.Backend) -> None:
     gpu.module.adam(param, *moments, gradient, touched, 0.1, 0.9, 0.99, 1e-15, 1, shadow=copy)
     assert torch.equal(copy, param.half())
     assert (param != before).reshape(4, 16).all(1).tolist() == [True, False, True, False]
+
+
+def test_march_finds_blocks_itself(gpu: backends.Backend) -> None:
+    random = torch.Generator().manual_seed(0)
+    cells = (torch.rand(2, 16, 16, 16, generator=random) < 0.02).to(torch.uint8)
+    blocks = torch.nn.functional.max_pool3d(cells.float()[None], 4)[0].to(torch.uint8)
+    d = torch.nn.functional.normalize(torch.randn(20, 3, generator=random), dim=1)
+    rays = gpu.put(-1.5 * d, d, torch.zeros(20), torch.full((20,), 3.0), torch.zeros(20))
+    cells_, blocks_ = gpu.put(cells, blocks)
+    for found, expected in zip(
+        gpu.module.march(*rays, 0.1, cells_), gpu.module.march(*rays, 0.1, cells_, blocks_), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+def test_march_refuses_grids_that_do_not_divide(gpu: backends.Backend) -> None:
+    o, t = torch.zeros(1, 3, device=gpu.device), torch.zeros(1, device=gpu.device)
+    cells = torch.ones(1, 6, 6, 6, dtype=torch.uint8, device=gpu.device)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        gpu.module.march(o, o, t, t, t, 0.1, cells)
