@@ -252,7 +252,7 @@ def mlp_backward(
 
 def _layers(hidden: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The hidden layers [width, N], which lie one after the other."""
-    return hidden.split([len(weight) for weight in weights[:-1]])
+    return torch.split(hidden, [len(weight) for weight in weights[:-1]])
 
 
 def _backward_by_layers(
