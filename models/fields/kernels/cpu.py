@@ -20,7 +20,7 @@ from torch import Tensor
 from models.fields.kernels.levels import Level
 
 log = logging.getLogger(__name__)
-VERSION = 2
+VERSION = 3
 """Of the C interface."""
 BUILDS = ("avx512", "avx2", "portable")
 """Best first."""
@@ -198,7 +198,7 @@ def march(
     """Distances [N] of the samples in occupied cells, and how many each ray has [R] int64."""
     _single(rays_o, rays_d, t_in, t_out, jitter)
     counts = torch.empty(len(t_in), dtype=torch.int64)
-    longest = float((t_out - t_in).clamp(min=0.0).amax()) if len(t_in) else 0.0
+    longest = float((t_out - t_in).nan_to_num(0.0).clamp(min=0.0).amax()) if len(t_in) else 0.0
     most = math.ceil(longest / step) + 1
     room = torch.empty(len(t_in) * most)
     total = _lib().march(

@@ -27,7 +27,7 @@ static int threads = 1;
   default: return 1;                                                                                                   \
   }
 
-EXPORT int digitize_version() { return 2; }
+EXPORT int digitize_version() { return 3; }
 EXPORT int digitize_lanes() { return mlp::LANES; }
 EXPORT void set_threads(int count) { threads = count; }
 EXPORT int get_threads() { return threads; }
