@@ -75,7 +75,7 @@ def fit(picture: Picture, encoding: Encoding, steps: int, seed: int = 0) -> Fit:
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        found = torch.cat([net(encode(part)) for part in positions.split(1 << 16)]).clamp(0.0, 1.0)
+        found = torch.cat([net(encode(part)) for part in torch.split(positions, 1 << 16)]).clamp(0.0, 1.0)
     error = float((found - target).square().mean())
     return Fit(found.view(height, width, 3).numpy(), -10.0 * math.log10(max(error, 1e-10)))
 
@@ -101,7 +101,8 @@ def _encoder(
 
     def encode(x: Tensor) -> Tensor:
         # The grid is three-dimensional: the picture is its side z = 0.
-        return grid(torch.cat([(x + 1.0) * 0.5, torch.zeros_like(x[:, :1])], 1))
+        encoded: Tensor = grid(torch.cat([(x + 1.0) * 0.5, torch.zeros_like(x[:, :1])], 1))
+        return encoded
 
     return encode, grid.width, list(grid.parameters())
 
