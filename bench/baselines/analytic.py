@@ -108,7 +108,7 @@ def dataset(views: int, turn: float, supersample: int = 3) -> Rays:
 
 
 def train_and_test(cache: Path) -> tuple[Rays, Rays]:
-    """The pictures to train on and the held-out ones, from the file `cache`, which is made if need be (about 20 s)."""
+    """The pictures to train on and the held-out ones, from the file `cache`, made in half a minute if need be."""
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
         parts = (tuple(dataset(TRAIN_VIEWS, 0.0)), tuple(dataset(TEST_VIEWS, TEST_TURN)))
