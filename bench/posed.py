@@ -94,9 +94,10 @@ def bank(views: list[View], background: float = 1.0, masks: bool = False, device
 
     Args:
         background: 1 for white, as published figures have it.
-        masks: whether pixels of alpha below a half are masked out.
+        masks: keep alpha as masks, and the colours as they are instead of over the background.
     """
-    rgb = [np.round(view.over(background) * 255.0).astype(np.uint8) for view in views]
+    colours = [view.rgba[..., :3] if masks else view.over(background) for view in views]
+    rgb = [np.round(colour * 255.0).astype(np.uint8) for colour in colours]
     silhouettes = [np.round(view.alpha * 255.0).astype(np.uint8) if masks else None for view in views]
     return PixelBank([view.camera for view in views], np.stack([v.c2f for v in views]), rgb, silhouettes, device)
 

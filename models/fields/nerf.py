@@ -167,9 +167,7 @@ class NerfField(Field):
     def bake(self, threshold: float, generator: torch.Generator) -> None:
         """Fill the occupancy grid from the fine network: cells denser than `threshold`, and their neighbours."""
         grid = self.cells
-        every = torch.arange(grid.resolution**3, device=grid.density.device)
+        every = torch.arange(grid.density.numel(), device=grid.density.device)
         for _ in range(BAKE_ROUNDS):
             grid.refresh(lambda x: self.query(x)[0], every, threshold, generator, decay=1.0)
-        grown = nn.functional.max_pool3d(grid.occupied_cells.float()[None, None], 3, 1, 1)[0, 0]
-        grid.occupied_cells = grown.to(torch.uint8) & grid.allowed
-        grid.refresh_coarse()
+        grid.grow()

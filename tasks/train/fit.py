@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from models.camera import PoseSet, apply_similarity_to_c2w
-from models.errors import DigitizeError, ReasonCode
+from models.camera import PoseSet
 from models.fields.base import Field
 from models.fields.hash_density import HashDensityField
-from models.fields.kernels.reference import COARSE
-from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
+from tasks.train.inputs import check_memory, forbid_hidden, megapixels_of, open_bank
 from tasks.train.methods.hash_density import Options, estimate
 from tasks.train.parallel import threads_of
-from tasks.train.photos import PixelBank, load_bank
 from tasks.train.radiance import RadianceLearner
 from tasks.train.trainer import Budget, Progress, train
-from tasks.train.visibility import hidden_cells
 
 FEATURES = 16
 
@@ -47,13 +41,13 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
         DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
     """
     heldout = poses.of_split("heldout")
-    _check_memory(poses, options, context)
+    check_memory(estimate(options, len(poses.images), megapixels_of(poses)).memory_gb, context)
     torch.manual_seed(context.request.seed)
     device = context.device
 
     field = _new_field(poses, options, context.request.seed).to(device)
-    bank = _bank(poses, "train", options.photo_memory_gb, context)
-    heldout_bank = _bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
+    bank = open_bank(poses, "train", options.photo_memory_gb, context)
+    heldout_bank = open_bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
     learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
     budget = Budget(
         options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
@@ -63,27 +57,6 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
         psnr_train = learner.evaluate_training()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None
     return Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share)
-
-
-def _bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: float, context: Context) -> PixelBank:
-    def open_file(path: str) -> Path:
-        return context.fetch("pose", path)
-
-    images = poses.of_split(split)
-    return load_bank(images, open_file, poses.world_from_field, memory_gb, context.device, context.check)
-
-
-def _check_memory(poses: PoseSet, options: Options, context: Context) -> None:
-    camera = poses.images[0].camera if poses.images else None
-    megapixels = camera.width * camera.height / 1e6 if camera else 0.0
-    expected = estimate(options, len(poses.images), megapixels).memory_gb
-    limit = context.request.resources.memory_gb
-    if expected > limit:
-        raise DigitizeError(
-            ReasonCode.OUT_OF_MEMORY,
-            f"training is expected to take {expected:.1f} GB, found a limit of {limit:.1f} GB",
-            asset=context.request.asset,
-        )
 
 
 def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
@@ -104,24 +77,5 @@ def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
         near=options.near,
     )
     field.reset(torch.Generator().manual_seed(seed))
-    forbid_hidden(field.cells, poses, options)
+    forbid_hidden(field.cells, poses, options.minimum_views, options.near)
     return field
-
-
-def forbid_hidden(grid: OccupancyGrid, poses: PoseSet, options: Options) -> None:
-    """Empty the blocks of cells whose centres `visibility.hidden_cells` names."""
-    images = poses.of_split("train")
-    field_from_world = np.linalg.inv(np.array(poses.world_from_field))
-    side = grid.resolution // COARSE
-    inner = cell_centres(side).double().numpy()
-    centres = np.concatenate([inner * 2**cascade for cascade in range(grid.cascades)])
-    hidden = hidden_cells(
-        centres,
-        [image.camera for image in images],
-        [apply_similarity_to_c2w(field_from_world, image.c2w) for image in images],
-        options.minimum_views,
-        options.near,
-    )
-    coarse = torch.from_numpy(hidden).view(grid.cascades, side, side, side)
-    fine = coarse.repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)
-    grid.forbid(fine)

@@ -10,7 +10,8 @@ import torch
 
 from models.camera import PoseSet, apply_similarity_to_c2w
 from models.errors import DigitizeError, ReasonCode
-from models.fields.occupancy import COARSE, OccupancyGrid, cell_centres
+from models.fields.kernels.reference import COARSE
+from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
 from tasks.train.photos import PixelBank, load_bank
 from tasks.train.visibility import hidden_cells
@@ -43,10 +44,12 @@ def open_bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: flo
 
 
 def forbid_hidden(grid: OccupancyGrid, poses: PoseSet, minimum_views: int, near: float) -> None:
-    """Empty the coarse cells whose centres `visibility.hidden_cells` names, for good."""
+    """Empty the blocks of cells whose centres `visibility.hidden_cells` names, for good."""
     images = poses.of_split("train")
     field_from_world = np.linalg.inv(np.array(poses.world_from_field))
-    centres = cell_centres(grid.coarse_resolution).double().numpy()
+    side = grid.resolution // COARSE
+    inner = cell_centres(side).double().numpy()
+    centres = np.concatenate([inner * 2**cascade for cascade in range(grid.cascades)])
     hidden = hidden_cells(
         centres,
         [image.camera for image in images],
@@ -54,6 +57,6 @@ def forbid_hidden(grid: OccupancyGrid, poses: PoseSet, minimum_views: int, near:
         minimum_views,
         near,
     )
-    coarse = torch.from_numpy(hidden).view(*[grid.coarse_resolution] * 3)
-    fine = coarse.repeat_interleave(COARSE, 0).repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2)
+    blocks = torch.from_numpy(hidden).view(grid.cascades, side, side, side)
+    fine = blocks.repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)
     grid.forbid(fine)

@@ -21,7 +21,7 @@ from tasks.context import Context
 from tasks.train.fit import Fitted
 from tasks.train.inputs import check_memory, forbid_hidden, megapixels_of, open_bank
 from tasks.train.methods.nerf import SLICE_SAMPLES, Options, estimate
-from tasks.train.parallel import one_thread_an_operation
+from tasks.train.parallel import threads_of
 from tasks.train.photos import PixelBank, Pixels
 from tasks.train.trainer import Budget, StepFacts, train
 
@@ -113,7 +113,7 @@ class NerfLearner:
     def _meeting(self, pixels: Pixels, most: int, whatever_the_mask: bool = False) -> Pixels:
         """The first `most` pixels that may be used and whose rays meet the cube."""
         t_in, t_out = cube_interval(pixels.rays_o, pixels.rays_d, self.options.near)
-        allowed = torch.ones_like(pixels.used) if whatever_the_mask else pixels.used
+        allowed = torch.ones_like(pixels.alpha, dtype=torch.bool) if whatever_the_mask else pixels.used
         chosen = ((t_out > t_in) & allowed).nonzero()[:most, 0]
         return Pixels(*(part[chosen] for part in pixels))
 
@@ -130,7 +130,7 @@ class NerfLearner:
         target, behind = pixels.rgb, torch.full_like(pixels.rgb, self.field.background)
         if self.empty_outside_mask:
             behind = torch.rand(behind.shape, generator=generator, device=generator.device)
-            target = torch.where(pixels.used[:, None], target, behind)
+            target = torch.lerp(behind, target, pixels.alpha[:, None])
         errors = [(light + through[:, None] * behind - target).square().mean(1).sum() for light, through in both]
         return errors[0] + errors[1]
 
@@ -209,7 +209,7 @@ def fit_nerf(poses: PoseSet, options: Options, context: Context) -> Fitted:
     budget = Budget(
         options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
     )
-    with one_thread_an_operation(), learner.pool:
+    with threads_of(1), learner.pool:
         progress = train(learner, budget, context)
         psnr_train = learner.evaluate_training()
         field.bake(CELL_OPACITY / field.step, torch.Generator(device).manual_seed(seed))

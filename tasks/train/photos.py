@@ -25,10 +25,15 @@ class Pixels(NamedTuple):
     """[R, 3] unit directions in field coordinates."""
     rgb: Tensor
     """[R, 3] sRGB in [0, 1]."""
-    used: Tensor
-    """[R] bool: whether the mask lets the pixel count."""
+    alpha: Tensor
+    """[R] in [0, 1]: how much of the pixel the mask lets count."""
     photo: Tensor
     """[R] int64, which photo."""
+
+    @property
+    def used(self) -> Tensor:
+        """[R] bool: whether the mask lets the pixel count."""
+        return self.alpha >= 0.5
 
 
 class PixelBank:
@@ -58,7 +63,7 @@ class PixelBank:
             full = [
                 np.full(size, 255, np.uint8) if m is None else m.ravel() for size, m in zip(sizes, masks, strict=True)
             ]
-            self._mask = torch.from_numpy(np.concatenate(full) >= 128).to(device)
+            self._mask = torch.from_numpy(np.concatenate(full)).to(device)
         intrinsics = np.array([[c.width, c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=np.float64)
         self._intrinsics = torch.from_numpy(intrinsics.astype(np.float32)).to(device)
         self._c2f = torch.from_numpy(c2f.astype(np.float32)).to(device)
@@ -78,8 +83,8 @@ class PixelBank:
         axes = torch.stack([(u - cx) / fx, (v - cy) / fy, torch.ones_like(u)], 1)
         pose = self._c2f[photo]
         rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
-        used = torch.ones_like(index, dtype=torch.bool) if self._mask is None else self._mask[index]
-        return Pixels(pose[:, :3, 3], rays_d, self._rgb[index].float() / 255.0, used, photo)
+        alpha = torch.ones_like(u) if self._mask is None else self._mask[index].float() / 255.0
+        return Pixels(pose[:, :3, 3], rays_d, self._rgb[index].float() / 255.0, alpha, photo)
 
 
 def load_bank(

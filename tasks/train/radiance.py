@@ -120,7 +120,7 @@ class RadianceLearner:
         index = torch.randint(self.bank.pixels, (2 * self.rays,), generator=self.generator, device=self.device)
         pixels = self.bank.take(index)
         t_in, t_out = cube_interval(pixels.rays_o, pixels.rays_d, self.options.near, self.field.extent)
-        allowed = torch.ones_like(pixels.used) if self.empty_outside_mask else pixels.used
+        allowed = torch.ones_like(pixels.alpha, dtype=torch.bool) if self.empty_outside_mask else pixels.used
         hits = ((t_out > t_in) & allowed).nonzero()[: self.rays, 0]
         chosen = hits
         if self.field.outside is not None:
@@ -141,7 +141,7 @@ class RadianceLearner:
         target = pixels.rgb
         if self.empty_outside_mask:
             behind = self._random(len(target), 3)
-            target = torch.where(pixels.used[:, None], target, behind)
+            target = torch.lerp(behind, target, pixels.alpha[:, None])
             predicted = seen.light + seen.through[:, None] * behind
         else:
             visible = seen.through.detach() > VISIBLE

@@ -14,7 +14,8 @@ from bench.baselines import analytic
 from bench.baselines.eager import Spec, better_eager_encode, naive_encode, random_points, random_table
 from bench.posed import bank, load_views, write_pose_outputs
 from models.camera import PoseSet, project
-from models.fields.hash_encoding import encode, level_table
+from models.fields.kernels.levels import level_table
+from models.fields.kernels.ops import encode
 from tasks.train.photos import load_bank
 
 EYE = np.array([0.0, -4.0, 0.0])
@@ -23,8 +24,8 @@ EYE = np.array([0.0, -4.0, 0.0])
 @pytest.mark.parametrize("kind", ["random", "morton", "rays", "pixel_rays"])
 def test_baselines_are_the_encoding(kind: str) -> None:
     spec, levels = Spec(12, 6, 4, 60), level_table(6, 4, 60, 12)
-    assert [(level.offset, level.resolution, level.dense) for level in levels] == list(
-        zip(spec.offsets[:-1], spec.resolutions, spec.dense, strict=True)
+    assert [(level.resolution, level.dense) for level in levels] == list(
+        zip(spec.resolutions, spec.dense, strict=True)
     )
     table, x = random_table(spec, scale=1.0), random_points(300, kind)
     ours = encode(x, table, levels)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from examples.fit_image import ENCODINGS, Fit, fit, synthetic_picture
-from tasks.train.parallel import one_thread_an_operation
+from tasks.train.parallel import threads_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE, STEPS = 64, 200
@@ -20,7 +20,7 @@ STRIPES = (slice(36, 60), slice(42, 60))
 
 @pytest.fixture(scope="module")
 def fits() -> dict[str, Fit]:
-    with one_thread_an_operation():
+    with threads_of(1):
         return {encoding: fit(synthetic_picture(SIZE), encoding, STEPS) for encoding in ENCODINGS}
 
 

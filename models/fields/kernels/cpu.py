@@ -10,6 +10,7 @@ import ctypes
 import functools
 import logging
 import math
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,10 +58,14 @@ def _open(build: str) -> ctypes.CDLL | None:
 
 @functools.cache
 def library(build: str | None = None) -> ctypes.CDLL | None:
-    """The library of a build, or of the best one; None where there is none, with one warning."""
+    """The library of a build, or of the best one; None where there is none, with one warning.
+
+    The environment variable DIGITIZE_KERNELS names a build to use instead of the best, to compare them.
+    """
     if build is not None:
         return _open(build)
-    found = next((opened for name in BUILDS if (opened := _open(name))), None)
+    wanted = os.environ.get("DIGITIZE_KERNELS")
+    found = next((opened for name in BUILDS if wanted in (None, name) and (opened := _open(name))), None)
     if found is None:
         log.warning(
             "compiled CPU kernels not found (no C++ compiler when the package was installed, %s): training runs in "
