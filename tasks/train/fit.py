@@ -9,13 +9,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from models.camera import PoseSet, apply_similarity_to_c2w
+from models.camera import CameraSet, PoseSet, apply_similarity_to_c2w
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
 from models.fields.hash_density import HashDensityField
 from models.fields.kernels.reference import COARSE
 from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
+from tasks.train.cameras import CameraChange
 from tasks.train.methods.hash_density import Options, estimate
 from tasks.train.parallel import threads_of
 from tasks.train.photos import PixelBank, load_bank
@@ -37,6 +38,9 @@ class Fitted(NamedTuple):
     """dB on a subset of the held-out pixels; None without held-out photos."""
     occupancy: float
     """Share of the cube's cells that are occupied."""
+    cameras: CameraSet | None = None
+    """The training photos' refined cameras."""
+    camera_change: CameraChange | None = None
 
 
 def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
@@ -56,13 +60,23 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     heldout_bank = _bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
     learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
     budget = Budget(
-        options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
+        steps=options.steps,
+        seconds=options.seconds,
+        target_db=options.target_db,
+        plateau_db=options.plateau_db,
+        evaluate_every=options.evaluate_every,
+        checkpoint_every_s=options.checkpoint_every_s,
     )
     with threads_of(context.threads):
         progress = train(learner, budget, context)
         psnr_train = learner.evaluate_training()
+    learner.finish()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None
-    return Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share)
+    fitted = Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share)
+    if learner.cameras is None:
+        return fitted
+    refined = learner.cameras.refined(poses.of_split("train"), poses.world_from_field)
+    return fitted._replace(cameras=refined, camera_change=learner.cameras.change())
 
 
 def _bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: float, context: Context) -> PixelBank:
@@ -93,7 +107,7 @@ def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
     field = HashDensityField(
         levels=options.levels,
         base_resolution=options.base_resolution,
-        max_resolution=options.max_resolution,
+        max_resolution=options.max_resolution << (options.cascades - 1),
         log2_table=options.log2_table,
         hidden=options.hidden,
         features=FEATURES,
@@ -102,6 +116,7 @@ def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
         step=2.0 * math.sqrt(3.0) / options.ray_steps,
         background_levels=0 if object_alone else options.background_levels,
         near=options.near,
+        cascades=options.cascades,
     )
     field.reset(torch.Generator().manual_seed(seed))
     forbid_hidden(field.cells, poses, options)

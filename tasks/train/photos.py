@@ -29,9 +29,51 @@ class Pixels(NamedTuple):
     """[R] bool: whether the mask lets the pixel count."""
     photo: Tensor
     """[R] int64, which photo."""
+    number: Tensor
+    """[R] int64, the pixel's number: photo by photo, row by row."""
 
 
-class PixelBank:
+class Rig:
+    """The cameras of some photos, and the rays through their pixels.
+
+    Args:
+        cameras: one a photo.
+        c2f: [P, 4, 4] camera-to-field poses, OpenCV axes.
+    """
+
+    def __init__(self, cameras: Sequence[Camera], c2f: npt.NDArray[np.float64], device: str) -> None:
+        self.sizes = [(camera.width, camera.height) for camera in cameras]
+        """Width and height of each photo in pixels."""
+        counts = np.array([width * height for width, height in self.sizes])
+        self.photos, self.pixels = len(cameras), int(counts.sum())
+        self.starts = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])).to(device)
+        """[P + 1] int64 number of each photo's first pixel."""
+        intrinsics = np.array([[c.width, c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=np.float64)
+        self._intrinsics = torch.from_numpy(intrinsics.astype(np.float32)).to(device)
+        self._c2f = torch.from_numpy(c2f.astype(np.float32)).to(device)
+
+    @property
+    def centres(self) -> Tensor:
+        """[P, 3] camera centres in field coordinates."""
+        return self._c2f[:, :3, 3]
+
+    def place(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Which photo [R], and which of its pixels [R], the pixels of numbers [R] are."""
+        photo = torch.bucketize(index, self.starts, right=True) - 1
+        return photo, index - self.starts[photo]
+
+    def rays(self, photo: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
+        """Origins and unit directions [R, 3] in field coordinates, through the pixels' centres."""
+        width, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
+        columns = width.long()
+        u, v = (local % columns).float() + 0.5, (local // columns).float() + 0.5
+        axes = torch.stack([(u - cx) / fx, (v - cy) / fy, torch.ones_like(u)], 1)
+        pose = self._c2f[photo]
+        rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
+        return pose[:, :3, 3], rays_d
+
+
+class PixelBank(Rig):
     """All pixels of some photos, 8 bits a channel, on one device.
 
     Args:
@@ -49,37 +91,42 @@ class PixelBank:
         masks: Sequence[npt.NDArray[np.uint8] | None],
         device: str,
     ) -> None:
-        sizes = np.array([camera.width * camera.height for camera in cameras])
-        self.photos, self.pixels = len(cameras), int(sizes.sum())
-        self._starts = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])).to(device)
+        super().__init__(cameras, c2f, device)
         self._rgb = torch.from_numpy(np.concatenate([photo.reshape(-1, 3) for photo in rgb])).to(device)
         self._mask: Tensor | None = None
         if any(mask is not None for mask in masks):
             full = [
-                np.full(size, 255, np.uint8) if m is None else m.ravel() for size, m in zip(sizes, masks, strict=True)
+                np.full(width * height, 255, np.uint8) if mask is None else mask.ravel()
+                for (width, height), mask in zip(self.sizes, masks, strict=True)
             ]
             self._mask = torch.from_numpy(np.concatenate(full) >= 128).to(device)
-        intrinsics = np.array([[c.width, c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=np.float64)
-        self._intrinsics = torch.from_numpy(intrinsics.astype(np.float32)).to(device)
-        self._c2f = torch.from_numpy(c2f.astype(np.float32)).to(device)
 
     @property
     def masked(self) -> bool:
         """Whether any photo has a mask."""
         return self._mask is not None
 
+    @property
+    def resident(self) -> Tensor | None:
+        """[P] bool, the photos whose pixels can be taken now; None for all."""
+        return None
+
+    def turn_to(self, step: int) -> None:
+        """Be ready for that step of training."""
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """[count] int64 numbers of random pixels."""
+        return torch.randint(self.pixels, (count,), generator=generator, device=self.starts.device)
+
     def take(self, index: Tensor) -> Pixels:
         """The pixels of numbers [R] int64 in [0, pixels)."""
-        photo = torch.bucketize(index, self._starts, right=True) - 1
-        local = index - self._starts[photo]
-        width, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
-        columns = width.long()
-        u, v = (local % columns).float() + 0.5, (local // columns).float() + 0.5
-        axes = torch.stack([(u - cx) / fx, (v - cy) / fy, torch.ones_like(u)], 1)
-        pose = self._c2f[photo]
-        rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
+        photo, local = self.place(index)
         used = torch.ones_like(index, dtype=torch.bool) if self._mask is None else self._mask[index]
-        return Pixels(pose[:, :3, 3], rays_d, self._rgb[index].float() / 255.0, used, photo)
+        return Pixels(*self.rays(photo, local), self._rgb[index].float() / 255.0, used, photo, index)
+
+    def survey(self, index: Tensor) -> Pixels:
+        """As `take`, of any photos; may be slow."""
+        return self.take(index)
 
 
 def load_bank(

@@ -12,6 +12,8 @@ from tasks.registry import method
 
 FIELD_FOLDER = "field"
 TRAIN_FILE = "train.json"
+CAMERAS_FILE = "cameras.json"
+"""The refined cameras of the training photos, where a method refined them."""
 
 
 def run(request: StageRequest, context: Context) -> StageResult:
@@ -36,6 +38,9 @@ def run(request: StageRequest, context: Context) -> StageResult:
         "occupancy": _rounded(fitted.occupancy, 5),
         "level": fitted.field.level,
     }
+    if fitted.cameras is not None and fitted.camera_change is not None:
+        (context.output / CAMERAS_FILE).write_bytes(canonical_json(fitted.cameras) + b"\n")
+        facts["camera_change"] = {k: _rounded(v, 5) for k, v in fitted.camera_change._asdict().items()}
     history = [{"step": int(e["step"]), "psnr": _rounded(e["psnr"]), "loss": e["loss"]} for e in progress.history]
     (context.output / TRAIN_FILE).write_bytes(canonical_json({**facts, "history": history}) + b"\n")
     if progress.seconds > 0:

@@ -65,6 +65,8 @@ class Budget:
     steps: int
     seconds: float | None = None
     """Wall seconds of training. Gives up the promise of equal bytes."""
+    target_db: float = 0.0
+    """Stop when an evaluation reaches this PSNR; 0 never stops for that."""
     plateau_db: float = 0.0
     """Stop when three evaluations together gained less than this; 0 never stops for that."""
     evaluate_every: int = 500
@@ -192,6 +194,8 @@ def _share(progress: Progress, budget: Budget) -> float:
 
 def _finished(progress: Progress, budget: Budget) -> bool:
     if _share(progress, budget) >= 1.0:
+        return True
+    if budget.target_db > 0 and progress.history and progress.history[-1]["psnr"] >= budget.target_db:
         return True
     if budget.plateau_db <= 0 or len(progress.history) < 4 or progress.step % budget.evaluate_every:
         return False

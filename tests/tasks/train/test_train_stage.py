@@ -16,7 +16,7 @@ from models.camera import PoseSet, similarity_scale
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
 from tasks.context import Context
-from tasks.train import task, trainer
+from tasks.train import radiance, task, trainer
 from tasks.train.radiance import RadianceLearner
 from tasks.train.render import render_image
 from tasks.train.trainer import StepFacts
@@ -60,31 +60,39 @@ def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path) -> None:
 
 def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, tmp_path: Path) -> None:
     outputs = []
+    everything: dict[str, Any] = {
+        "exposure": True,
+        "distortion": 0.01,
+        "error_map": True,
+        "refine_cameras": True,
+        "average": 0.9,
+    }
     for number, seed in enumerate((3, 3, 4)):
-        context = train_context(capture, tmp_path / str(number), seed=seed, exposure=True, distortion=0.01)
+        context = train_context(capture, tmp_path / str(number), seed=seed, **everything)
         context.threads = 1 + number
         task.run(context.request, context)
         outputs.append(output_bytes(context))
-    assert set(outputs[0]) == {"field/field.json", "field/field.safetensors", "train.json"}
+    assert set(outputs[0]) == {"cameras.json", "field/field.json", "field/field.safetensors", "train.json"}
     assert outputs[0] == outputs[1]
     assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
 
 
-@pytest.mark.parametrize("kill_at", [27, 45])
+@pytest.mark.parametrize(("kill_at", "options"), [(27, {}), (45, {"error_map": True, "refine_cameras": True})])
 def test_a_killed_run_resumes_to_the_same_bytes(
-    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int
+    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int, options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(trainer, "SNAPSHOT_STEPS", 10)
+    monkeypatch.setattr(radiance, "CAMERAS_FROM", 5)
     stores = [FolderStore(Path(shutil.copytree(Path(capture.uri), tmp_path / name))) for name in ("one", "two")]
-    whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6)
+    whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6, **options)
     task.run(whole.request, whole)
     photos_and_steps = iter(range(10_000))
-    stopped = train_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6)
+    stopped = train_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6, **options)
     stopped.cancelled = lambda: next(photos_and_steps) >= PHOTOS + kill_at
     with pytest.raises(DigitizeError) as error:
         task.run(stopped.request, stopped)
     assert error.value.code is ReasonCode.CANCELLED
-    again = train_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6)
+    again = train_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6, **options)
     assert again.load_checkpoint(trainer.CHECKPOINT) is not None
     result = task.run(again.request, again)
     assert output_bytes(again) == output_bytes(whole)
@@ -130,6 +138,10 @@ def test_budgets_of_time_and_plateau_stop_early(capture: FolderStore, tmp_path: 
     assert task.run(timed.request, timed).facts["steps"] < 1000
     flat = train_context(capture, tmp_path / "flat", steps=2000, evaluate_every=5, plateau_db=90.0)
     assert task.run(flat.request, flat).facts["steps"] == 20
+    good = train_context(capture, tmp_path / "good", steps=2000, evaluate_every=10, target_db=11.0)
+    facts = task.run(good.request, good).facts
+    assert facts["steps"] < 500
+    assert facts["psnr_heldout"] >= 11.0
 
 
 def test_too_little_memory_is_said_before_the_start(capture: FolderStore, tmp_path: Path) -> None:
