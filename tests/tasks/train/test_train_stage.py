@@ -35,14 +35,22 @@ def output_bytes(context: Context) -> dict[str, bytes]:
     return {str(path.relative_to(context.output)): path.read_bytes() for path in files}
 
 
-def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path) -> None:
+def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = train_context(capture, tmp_path, steps=500, samples_per_step=6000, evaluate_every=400)
+    monkeypatch.setattr(trainer, "PROGRESS_S", 0.05)
     seen: list[float] = []
-    context.progress = lambda share, message, facts: seen.append(share)
+    left: list[list[float]] = []
+
+    def progress(share: float, message: str, facts: dict[str, Any]) -> None:
+        seen.append(share)
+        left.append(facts.get("remaining_s", []))
+
+    context.progress = progress
     result = task.run(context.request, context)
     assert result.facts["psnr_heldout"] > 22.0
     assert result.facts["occupancy"] < 0.5
     assert seen == sorted(seen)
+    assert any(left) and all(0 <= low <= high for low, high in filter(None, left))
     assert [entry["step"] for entry in json.loads((context.output / "train.json").read_text())["history"]] == [400, 500]
     field = load_field(context.output / "field")
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
@@ -72,7 +80,13 @@ def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, 
         context.threads = 1 + number
         task.run(context.request, context)
         outputs.append(output_bytes(context))
-    assert set(outputs[0]) == {"cameras.json", "field/field.json", "field/field.safetensors", "train.json"}
+    assert set(outputs[0]) == {
+        "cameras.json",
+        "field/field.json",
+        "field/field.safetensors",
+        "scalars/events.out.tfevents.0.train",
+        "train.json",
+    }
     assert outputs[0] == outputs[1]
     assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
 
