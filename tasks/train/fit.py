@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from models.camera import CameraSet, PoseSet, apply_similarity_to_c2w
-from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
 from models.fields.hash_density import HashDensityField
 from models.fields.kernels.reference import COARSE
 from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
 from tasks.train.cameras import CameraChange
-from tasks.train.methods.hash_density import Options, estimate
+from tasks.train.memory import fitting
+from tasks.train.methods.hash_density import Options
 from tasks.train.parallel import threads_of
 from tasks.train.photos import PixelBank, load_bank
 from tasks.train.radiance import RadianceLearner
@@ -41,6 +41,8 @@ class Fitted(NamedTuple):
     cameras: CameraSet | None = None
     """The training photos' refined cameras."""
     camera_change: CameraChange | None = None
+    stepped_down: dict[str, float] | None = None
+    """The options that were lowered to fit into memory, with the values that were used."""
 
 
 def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
@@ -51,7 +53,7 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
         DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
     """
     heldout = poses.of_split("heldout")
-    _check_memory(poses, options, context)
+    options, stepped_down = fitting(poses, options, context)
     torch.manual_seed(context.request.seed)
     device = context.device
 
@@ -72,7 +74,7 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
         psnr_train = learner.evaluate_training()
     learner.finish()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None
-    fitted = Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share)
+    fitted = Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share, stepped_down=stepped_down)
     if learner.cameras is None:
         return fitted
     refined = learner.cameras.refined(poses.of_split("train"), poses.world_from_field)
@@ -85,19 +87,6 @@ def _bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: float, 
 
     images = poses.of_split(split)
     return load_bank(images, open_file, poses.world_from_field, memory_gb, context.device, context.check)
-
-
-def _check_memory(poses: PoseSet, options: Options, context: Context) -> None:
-    camera = poses.images[0].camera if poses.images else None
-    megapixels = camera.width * camera.height / 1e6 if camera else 0.0
-    expected = estimate(options, len(poses.images), megapixels).memory_gb
-    limit = context.request.resources.memory_gb
-    if expected > limit:
-        raise DigitizeError(
-            ReasonCode.OUT_OF_MEMORY,
-            f"training is expected to take {expected:.1f} GB, found a limit of {limit:.1f} GB",
-            asset=context.request.asset,
-        )
 
 
 def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:

@@ -15,8 +15,11 @@ from infra.storage import FolderStore
 from models.camera import PoseSet, similarity_scale
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
+from tasks.commit import run_stage
 from tasks.context import Context
 from tasks.train import radiance, task, trainer
+from tasks.train.memory import _smaller
+from tasks.train.methods.hash_density import Options, estimate
 from tasks.train.radiance import RadianceLearner
 from tasks.train.render import render_image
 from tasks.train.trainer import StepFacts
@@ -158,14 +161,39 @@ def test_budgets_of_time_and_plateau_stop_early(capture: FolderStore, tmp_path: 
     assert facts["psnr_heldout"] >= 11.0
 
 
+def limited(context: Context, memory_gb: float) -> Context:
+    resources = context.request.resources.model_copy(update={"memory_gb": memory_gb})
+    context.request = context.request.model_copy(update={"resources": resources})
+    return context
+
+
 def test_too_little_memory_is_said_before_the_start(capture: FolderStore, tmp_path: Path) -> None:
-    context = train_context(capture, tmp_path)
-    context.request = context.request.model_copy(
-        update={"resources": context.request.resources.model_copy(update={"memory_gb": 0.1})}
-    )
+    context = limited(train_context(capture, tmp_path), 0.1)
     with pytest.raises(DigitizeError) as error:
         task.run(context.request, context)
     assert error.value.code is ReasonCode.OUT_OF_MEMORY
+
+
+def test_it_steps_down_to_what_fits_and_says_so(capture: FolderStore, tmp_path: Path) -> None:
+    options = {"steps": 20, "samples_per_step": 1 << 16, "log2_table": 18}
+    lowered = {"samples_per_step": 1 << 13, "log2_table": 16}
+    small = Options.model_validate({**train_context(capture, tmp_path).request.options, **options, **lowered})
+    limit = estimate(small, PHOTOS, 64 * 64 / 1e6).memory_gb
+    context = limited(train_context(capture, tmp_path, seed=70, **options), limit)
+    done = run_stage(task.run, context.request, context)
+    assert done.result.facts["stepped_down"] == lowered
+    assert json.loads((context.output / "train.json").read_text())["stepped_down"] == lowered
+    assert done.options == {**context.request.options, **lowered}
+    roomy = train_context(capture, tmp_path / "roomy", steps=10)
+    assert "stepped_down" not in task.run(roomy.request, roomy).facts
+
+
+def test_photos_are_the_first_to_take_less_room() -> None:
+    options = Options(photo_memory_gb=4.0)
+    found = [each.photo_memory_gb for each in _smaller(options, photos_gb=1.5)]
+    assert found[:4] == [4.0, 0.75, 0.375, 0.25]
+    assert {each.samples_per_step for each in list(_smaller(options, 1.5))[:4]} == {options.samples_per_step}
+    assert next(iter(list(_smaller(options, 0.1))[1:])).photo_memory_gb == 4.0
 
 
 @pytest.mark.parametrize("use", ["ignore", "empty"])
