@@ -19,8 +19,9 @@ from tasks.train.cameras import CameraChange
 from tasks.train.memory import fitting
 from tasks.train.methods.hash_density import Options
 from tasks.train.parallel import threads_of
-from tasks.train.photos import PixelBank, load_bank
+from tasks.train.photos import PixelBank
 from tasks.train.radiance import RadianceLearner
+from tasks.train.stream import StreamBank, open_bank
 from tasks.train.trainer import Budget, Progress, train
 from tasks.train.visibility import hidden_cells
 
@@ -58,8 +59,8 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     device = context.device
 
     field = _new_field(poses, options, context.request.seed).to(device)
-    bank = _bank(poses, "train", options.photo_memory_gb, context)
-    heldout_bank = _bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
+    bank = _bank(poses, "train", options, options.photo_memory_gb, context)
+    heldout_bank = _bank(poses, "heldout", options, options.photo_memory_gb / 4, context) if heldout else None
     learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
     budget = Budget(
         steps=options.steps,
@@ -69,9 +70,12 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
         evaluate_every=options.evaluate_every,
         checkpoint_every_s=options.checkpoint_every_s,
     )
-    with threads_of(context.threads):
-        progress = train(learner, budget, context)
-        psnr_train = learner.evaluate_training()
+    try:
+        with threads_of(context.threads):
+            progress = train(learner, budget, context)
+            psnr_train = learner.evaluate_training()
+    finally:
+        bank.close()
     learner.finish()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None
     fitted = Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share, stepped_down=stepped_down)
@@ -81,12 +85,23 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     return fitted._replace(cameras=refined, camera_change=learner.cameras.change())
 
 
-def _bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: float, context: Context) -> PixelBank:
+def _bank(
+    poses: PoseSet, split: Literal["train", "heldout"], options: Options, memory_gb: float, context: Context
+) -> PixelBank | StreamBank:
     def open_file(path: str) -> Path:
         return context.fetch("pose", path)
 
-    images = poses.of_split(split)
-    return load_bank(images, open_file, poses.world_from_field, memory_gb, context.device, context.check)
+    seed = context.request.seed
+    return open_bank(
+        poses.of_split(split),
+        open_file,
+        poses.world_from_field,
+        memory_gb,
+        context.device,
+        context.check,
+        options.photos,
+        seed,
+    )
 
 
 def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:

@@ -15,6 +15,9 @@ from torch import Tensor
 from models.camera import Camera, PosedImage, apply_similarity_to_c2w
 from models.errors import DigitizeError, ReasonCode
 
+BYTES_A_PIXEL = 4
+"""Colour and mask."""
+
 
 class Pixels(NamedTuple):
     """A batch of pixels with their rays."""
@@ -31,6 +34,15 @@ class Pixels(NamedTuple):
     """[R] int64, which photo."""
     number: Tensor
     """[R] int64, the pixel's number: photo by photo, row by row."""
+
+
+class Photo(NamedTuple):
+    """A photo in memory."""
+
+    rgb: npt.NDArray[np.uint8]
+    """[H, W, 3] sRGB."""
+    mask: npt.NDArray[np.uint8] | None
+    """[H, W], 255 = use."""
 
 
 class Rig:
@@ -114,6 +126,9 @@ class PixelBank(Rig):
     def turn_to(self, step: int) -> None:
         """Be ready for that step of training."""
 
+    def close(self) -> None:
+        """Nothing to stop: everything is in memory."""
+
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """[count] int64 numbers of random pixels."""
         return torch.randint(self.pixels, (count,), generator=generator, device=self.starts.device)
@@ -124,9 +139,9 @@ class PixelBank(Rig):
         used = torch.ones_like(index, dtype=torch.bool) if self._mask is None else self._mask[index]
         return Pixels(*self.rays(photo, local), self._rgb[index].float() / 255.0, used, photo, index)
 
-    def survey(self, index: Tensor) -> Pixels:
-        """As `take`, of any photos; may be slow."""
-        return self.take(index)
+    def survey(self, count: int, generator: torch.Generator) -> Pixels:
+        """`count` pixels that stand for all; the generator is a CPU's."""
+        return self.take(torch.randint(self.pixels, (count,), generator=generator).to(self.starts.device))
 
 
 def load_bank(
@@ -146,30 +161,53 @@ def load_bank(
     Raises:
         DigitizeError(undecodable, wrong_size, too_few_images).
     """
+    shrink = 1
+    while bytes_of(images, shrink) > memory_gb * 1e9:
+        shrink *= 2
+    rgb, masks = [], []
+    cameras, c2f = cameras_in_field(images, world_from_field, shrink)
+    for image, camera in zip(images, cameras, strict=True):
+        check()
+        photo = read_photo(image, camera, open_file)
+        rgb.append(photo.rgb)
+        masks.append(photo.mask)
+    return PixelBank(cameras, c2f, rgb, masks, device)
+
+
+def bytes_of(images: Sequence[PosedImage], shrink: int = 1) -> int:
+    """Bytes of the photos with their masks when halved `shrink` / 2 times."""
+    return sum(BYTES_A_PIXEL * (image.camera.width // shrink) * (image.camera.height // shrink) for image in images)
+
+
+def cameras_in_field(
+    images: Sequence[PosedImage], world_from_field: npt.ArrayLike, shrink: int = 1
+) -> tuple[list[Camera], npt.NDArray[np.float64]]:
+    """The cameras of photos resampled to 1 / `shrink` of their size, and their poses [P, 4, 4] in the field.
+
+    Raises:
+        DigitizeError(too_few_images).
+    """
     if not images:
         raise DigitizeError(ReasonCode.TOO_FEW_IMAGES, "expected at least one photo, found none")
-    shrink = 1
-    while _bytes(images, shrink) > memory_gb * 1e9:
-        shrink *= 2
     field_from_world = np.linalg.inv(np.asarray(world_from_field, dtype=np.float64))
-    cameras, poses, photos, masks = [], [], [], []
-    for image in images:
-        check()
-        if image.image is None:
-            raise DigitizeError(ReasonCode.UNDECODABLE, "expected a picture, found none", path=image.name)
-        camera = image.camera
-        size = (max(camera.width // shrink, 1), max(camera.height // shrink, 1))
-        photos.append(_read(open_file(image.image), "RGB", (camera.width, camera.height), size))
-        mask = image.mask and _read(open_file(image.mask), "L", (camera.width, camera.height), size)
-        masks.append(mask if isinstance(mask, np.ndarray) else None)
-        cameras.append(camera.resized(*size))
-        poses.append(apply_similarity_to_c2w(field_from_world, image.c2w))
-    return PixelBank(cameras, np.stack(poses), photos, masks, device)
+    cameras = [
+        image.camera.resized(max(image.camera.width // shrink, 1), max(image.camera.height // shrink, 1))
+        for image in images
+    ]
+    return cameras, np.stack([apply_similarity_to_c2w(field_from_world, image.c2w) for image in images])
 
 
-def _bytes(images: Sequence[PosedImage], shrink: int) -> int:
-    """Bytes of the photos when halved `shrink` / 2 times; four a pixel with the mask."""
-    return sum(4 * (image.camera.width // shrink) * (image.camera.height // shrink) for image in images)
+def read_photo(image: PosedImage, camera: Camera, open_file: Callable[[str], Path]) -> Photo:
+    """A photo and its mask, resampled to the size that `camera` has.
+
+    Raises:
+        DigitizeError(undecodable, wrong_size).
+    """
+    if image.image is None:
+        raise DigitizeError(ReasonCode.UNDECODABLE, "expected a picture, found none", path=image.name)
+    sizes = ((image.camera.width, image.camera.height), (camera.width, camera.height))
+    rgb = _read(open_file(image.image), "RGB", *sizes)
+    return Photo(rgb, None if image.mask is None else _read(open_file(image.mask), "L", *sizes))
 
 
 def _read(path: Path, mode: str, expected: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from tasks.train.error_map import ErrorMap
 from tasks.train.methods.hash_density import Options
 from tasks.train.photos import PixelBank, Pixels
 from tasks.train.render import OPAQUE, trace
+from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
 HUBER_DELTA = 0.1
@@ -63,8 +64,8 @@ class RadianceLearner:
     def __init__(
         self,
         field: HashDensityField,
-        bank: PixelBank,
-        heldout: PixelBank | None,
+        bank: PixelBank | StreamBank,
+        heldout: PixelBank | StreamBank | None,
         options: Options,
         seed: int,
         device: str,
@@ -101,6 +102,7 @@ class RadianceLearner:
         """As trainer.Learner.step."""
         if self.steps_done and self.steps_done % REFRESH_EVERY == 0:
             self._refresh_grid()
+        self.bank.turn_to(self.steps_done)
         batch = self._draw()
         loss, samples = self._loss(batch)
         value = float(loss.detach())
@@ -150,8 +152,9 @@ class RadianceLearner:
         """[count] int64 random pixels; with an error map every other one is drawn by it."""
         if self.error_map is None:
             return self.bank.draw(count, self.generator)
-        halves = (self.bank.draw(count // 2, self.generator), self.error_map.draw(count // 2, self.generator))
-        return torch.stack(halves, 1).view(-1)
+        evenly = self.bank.draw(count // 2, self.generator)
+        by_error = self.error_map.draw(count // 2, self.generator, self.bank.resident)
+        return torch.stack([evenly, by_error], 1).view(-1)
 
     def _corrected(self, pixels: Pixels) -> Pixels:
         """The pixels of training photos with their rays where the cameras are believed to be."""
@@ -211,11 +214,10 @@ class RadianceLearner:
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    def _evaluation_pixels(self, bank: PixelBank) -> Pixels:
+    def _evaluation_pixels(self, bank: PixelBank | StreamBank) -> Pixels:
         """A fixed subset of the pixels that may be used and whose rays meet the cube."""
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        index = torch.randint(bank.pixels, (4 * EVALUATION_PIXELS,), generator=generator)
-        pixels = bank.survey(index.to(self.device))
+        pixels = bank.survey(4 * EVALUATION_PIXELS, generator)
         t_in, t_out = cube_interval(pixels.rays_o, pixels.rays_d, self.options.near, self.field.extent)
         chosen = ((t_out > t_in) & pixels.used).nonzero()[:EVALUATION_PIXELS, 0]
         return Pixels(*(part[chosen] for part in pixels))

@@ -94,7 +94,10 @@ def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, 
     assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
 
 
-@pytest.mark.parametrize(("kill_at", "options"), [(27, {}), (45, {"error_map": True, "refine_cameras": True})])
+@pytest.mark.parametrize(
+    ("kill_at", "options"),
+    [(27, {}), (45, {"error_map": True, "refine_cameras": True, "photos": "stream", "photo_memory_gb": 1e-4})],
+)
 def test_a_killed_run_resumes_to_the_same_bytes(
     capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int, options: dict[str, Any]
 ) -> None:
@@ -103,9 +106,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     stores = [FolderStore(Path(shutil.copytree(Path(capture.uri), tmp_path / name))) for name in ("one", "two")]
     whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6, **options)
     task.run(whole.request, whole)
-    photos_and_steps = iter(range(10_000))
+    checks = iter(range(10_000))  # one a photo, or one a stream; then one a step
     stopped = train_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6, **options)
-    stopped.cancelled = lambda: next(photos_and_steps) >= PHOTOS + kill_at
+    stopped.cancelled = lambda: next(checks) >= (2 if options else PHOTOS) + kill_at
     with pytest.raises(DigitizeError) as error:
         task.run(stopped.request, stopped)
     assert error.value.code is ReasonCode.CANCELLED
