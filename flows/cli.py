@@ -12,6 +12,7 @@ import typer
 from flows.commands.accounts import explain, status
 from flows.commands.health import doctor
 from flows.commands.output import SCHEMA_VERSION
+from flows.commands.pictures import render
 from flows.commands.planning import plan
 from flows.commands.running import rerun, run
 from flows.commands.specs import init, sample, schema, validate
@@ -43,6 +44,7 @@ for _command, _panel in (
     (rerun, _WORK),
     (status, _LOOK),
     (explain, _LOOK),
+    (render, _LOOK),
     (doctor, _LOOK),
 ):
     app.command(rich_help_panel=_panel)(_command)

@@ -101,7 +101,8 @@ class StageResult(Record):
     """
 
     facts: dict[str, Any] = Field(default_factory=dict)
-    """Counts and figures for people and gates; JSON values, finite numbers only."""
+    """Counts and figures for people and gates; JSON values, finite numbers only. `stepped_down`, where a stage lowered
+    its settings to fit the machine: the options that it lowered, with the values that it used."""
     verdict: Verdict = Verdict.ACCEPT
     reasons: tuple[Reason, ...] = ()
 

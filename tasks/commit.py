@@ -50,7 +50,7 @@ def run_stage(door: StageDoor, request: StageRequest, context: Context) -> Done:
         stage=request.stage,
         method=request.method,
         version=request.version,
-        options=request.options,
+        options={**request.options, **result.facts.get("stepped_down", {})},
         seed=request.seed,
         attempt=attempt,
         files=files,

@@ -113,7 +113,7 @@ def _views(
     surface = (mesh, RayCaster(mesh, context.threads))
 
     def render_field(camera: Camera, c2w: npt.ArrayLike) -> Float32Array:
-        rgb, _, _ = render_image(field, camera, c2w, poses.world_from_field, check=context.check)
+        rgb = render_image(field, camera, c2w, poses.world_from_field, check=context.check).rgb
         return np.asarray(rgb, dtype=np.float32)
 
     views = []

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 
-from models.camera import PoseSet
+from models.camera import CameraSet, PoseSet
 from models.fields.base import Field
 from models.fields.hash_density import HashDensityField
 from tasks.context import Context
-from tasks.train.inputs import check_memory, forbid_hidden, megapixels_of, open_bank
-from tasks.train.methods.hash_density import Options, estimate
+from tasks.train.cameras import CameraChange
+from tasks.train.inputs import forbid_hidden
+from tasks.train.memory import fitting
+from tasks.train.methods.hash_density import Options
 from tasks.train.parallel import threads_of
+from tasks.train.photos import PixelBank
 from tasks.train.radiance import RadianceLearner
+from tasks.train.stream import StreamBank, open_bank
 from tasks.train.trainer import Budget, Progress, train
 
 FEATURES = 16
@@ -31,6 +36,11 @@ class Fitted(NamedTuple):
     """dB on a subset of the held-out pixels; None without held-out photos."""
     occupancy: float
     """Share of the cube's cells that are occupied."""
+    cameras: CameraSet | None = None
+    """The training photos' refined cameras."""
+    camera_change: CameraChange | None = None
+    stepped_down: dict[str, float] | None = None
+    """The options that were lowered to fit into memory, with the values that were used."""
 
 
 def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
@@ -41,22 +51,54 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
         DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
     """
     heldout = poses.of_split("heldout")
-    check_memory(estimate(options, len(poses.images), megapixels_of(poses)).memory_gb, context)
+    options, stepped_down = fitting(poses, options, context)
     torch.manual_seed(context.request.seed)
     device = context.device
 
     field = _new_field(poses, options, context.request.seed).to(device)
-    bank = open_bank(poses, "train", options.photo_memory_gb, context)
-    heldout_bank = open_bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
+    bank = _bank(poses, "train", options, options.photo_memory_gb, context)
+    heldout_bank = _bank(poses, "heldout", options, options.photo_memory_gb / 4, context) if heldout else None
     learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
     budget = Budget(
-        options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
+        steps=options.steps,
+        seconds=options.seconds,
+        target_db=options.target_db,
+        plateau_db=options.plateau_db,
+        evaluate_every=options.evaluate_every,
+        checkpoint_every_s=options.checkpoint_every_s,
     )
-    with threads_of(context.threads):
-        progress = train(learner, budget, context)
-        psnr_train = learner.evaluate_training()
+    try:
+        with threads_of(context.threads):
+            progress = train(learner, budget, context)
+            psnr_train = learner.evaluate_training()
+    finally:
+        bank.close()
+    learner.finish()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None
-    return Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share)
+    fitted = Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share, stepped_down=stepped_down)
+    if learner.cameras is None:
+        return fitted
+    refined = learner.cameras.refined(poses.of_split("train"), poses.world_from_field)
+    return fitted._replace(cameras=refined, camera_change=learner.cameras.change())
+
+
+def _bank(
+    poses: PoseSet, split: Literal["train", "heldout"], options: Options, memory_gb: float, context: Context
+) -> PixelBank | StreamBank:
+    def open_file(path: str) -> Path:
+        return context.fetch("pose", path)
+
+    seed = context.request.seed
+    return open_bank(
+        poses.of_split(split),
+        open_file,
+        poses.world_from_field,
+        memory_gb,
+        context.device,
+        context.check,
+        options.photos,
+        seed,
+    )
 
 
 def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
@@ -66,7 +108,7 @@ def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
     field = HashDensityField(
         levels=options.levels,
         base_resolution=options.base_resolution,
-        max_resolution=options.max_resolution,
+        max_resolution=options.max_resolution << (options.cascades - 1),
         log2_table=options.log2_table,
         hidden=options.hidden,
         features=FEATURES,
@@ -75,6 +117,7 @@ def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
         step=2.0 * math.sqrt(3.0) / options.ray_steps,
         background_levels=0 if object_alone else options.background_levels,
         near=options.near,
+        cascades=options.cascades,
     )
     field.reset(torch.Generator().manual_seed(seed))
     forbid_hidden(field.cells, poses, options.minimum_views, options.near)

@@ -207,7 +207,11 @@ def fit_nerf(poses: PoseSet, options: Options, context: Context) -> Fitted:
     heldout_bank = open_bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
     learner = NerfLearner(field, bank, heldout_bank, options, seed, device, context.threads)
     budget = Budget(
-        options.steps, options.seconds, options.plateau_db, options.evaluate_every, options.checkpoint_every_s
+        steps=options.steps,
+        seconds=options.seconds,
+        plateau_db=options.plateau_db,
+        evaluate_every=options.evaluate_every,
+        checkpoint_every_s=options.checkpoint_every_s,
     )
     with threads_of(1), learner.pool:
         progress = train(learner, budget, context)

@@ -15,6 +15,9 @@ from torch import Tensor
 from models.camera import Camera, PosedImage, apply_similarity_to_c2w
 from models.errors import DigitizeError, ReasonCode
 
+BYTES_A_PIXEL = 4
+"""Colour and mask."""
+
 
 class Pixels(NamedTuple):
     """A batch of pixels with their rays."""
@@ -29,6 +32,8 @@ class Pixels(NamedTuple):
     """[R] in [0, 1]: how much of the pixel the mask lets count."""
     photo: Tensor
     """[R] int64, which photo."""
+    number: Tensor
+    """[R] int64, the pixel's number: photo by photo, row by row."""
 
     @property
     def used(self) -> Tensor:
@@ -36,7 +41,56 @@ class Pixels(NamedTuple):
         return self.alpha >= 0.5
 
 
-class PixelBank:
+class Photo(NamedTuple):
+    """A photo in memory."""
+
+    rgb: npt.NDArray[np.uint8]
+    """[H, W, 3] sRGB."""
+    mask: npt.NDArray[np.uint8] | None
+    """[H, W], 255 = use."""
+
+
+class Rig:
+    """The cameras of some photos, and the rays through their pixels.
+
+    Args:
+        cameras: one a photo.
+        c2f: [P, 4, 4] camera-to-field poses, OpenCV axes.
+    """
+
+    def __init__(self, cameras: Sequence[Camera], c2f: npt.NDArray[np.float64], device: str) -> None:
+        self.sizes = [(camera.width, camera.height) for camera in cameras]
+        """Width and height of each photo in pixels."""
+        counts = np.array([width * height for width, height in self.sizes])
+        self.photos, self.pixels = len(cameras), int(counts.sum())
+        self.starts = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])).to(device)
+        """[P + 1] int64 number of each photo's first pixel."""
+        intrinsics = np.array([[c.width, c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=np.float64)
+        self._intrinsics = torch.from_numpy(intrinsics.astype(np.float32)).to(device)
+        self._c2f = torch.from_numpy(c2f.astype(np.float32)).to(device)
+
+    @property
+    def centres(self) -> Tensor:
+        """[P, 3] camera centres in field coordinates."""
+        return self._c2f[:, :3, 3]
+
+    def place(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Which photo [R], and which of its pixels [R], the pixels of numbers [R] are."""
+        photo = torch.bucketize(index, self.starts, right=True) - 1
+        return photo, index - self.starts[photo]
+
+    def rays(self, photo: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
+        """Origins and unit directions [R, 3] in field coordinates, through the pixels' centres."""
+        width, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
+        columns = width.long()
+        u, v = (local % columns).float() + 0.5, (local // columns).float() + 0.5
+        axes = torch.stack([(u - cx) / fx, (v - cy) / fy, torch.ones_like(u)], 1)
+        pose = self._c2f[photo]
+        rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
+        return pose[:, :3, 3], rays_d
+
+
+class PixelBank(Rig):
     """All pixels of some photos, 8 bits a channel, on one device.
 
     Args:
@@ -54,37 +108,46 @@ class PixelBank:
         masks: Sequence[npt.NDArray[np.uint8] | None],
         device: str,
     ) -> None:
-        sizes = np.array([camera.width * camera.height for camera in cameras])
-        self.photos, self.pixels = len(cameras), int(sizes.sum())
-        self._starts = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])).to(device)
+        super().__init__(cameras, c2f, device)
         self._rgb = torch.from_numpy(np.concatenate([photo.reshape(-1, 3) for photo in rgb])).to(device)
         self._mask: Tensor | None = None
         if any(mask is not None for mask in masks):
             full = [
-                np.full(size, 255, np.uint8) if m is None else m.ravel() for size, m in zip(sizes, masks, strict=True)
+                np.full(width * height, 255, np.uint8) if mask is None else mask.ravel()
+                for (width, height), mask in zip(self.sizes, masks, strict=True)
             ]
             self._mask = torch.from_numpy(np.concatenate(full)).to(device)
-        intrinsics = np.array([[c.width, c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=np.float64)
-        self._intrinsics = torch.from_numpy(intrinsics.astype(np.float32)).to(device)
-        self._c2f = torch.from_numpy(c2f.astype(np.float32)).to(device)
 
     @property
     def masked(self) -> bool:
         """Whether any photo has a mask."""
         return self._mask is not None
 
+    @property
+    def resident(self) -> Tensor | None:
+        """[P] bool, the photos whose pixels can be taken now; None for all."""
+        return None
+
+    def turn_to(self, step: int) -> None:
+        """Be ready for that step of training."""
+
+    def close(self) -> None:
+        """Nothing to stop: everything is in memory."""
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """[count] int64 numbers of random pixels."""
+        return torch.randint(self.pixels, (count,), generator=generator, device=self.starts.device)
+
     def take(self, index: Tensor) -> Pixels:
         """The pixels of numbers [R] int64 in [0, pixels)."""
-        photo = torch.bucketize(index, self._starts, right=True) - 1
-        local = index - self._starts[photo]
-        width, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
-        columns = width.long()
-        u, v = (local % columns).float() + 0.5, (local // columns).float() + 0.5
-        axes = torch.stack([(u - cx) / fx, (v - cy) / fy, torch.ones_like(u)], 1)
-        pose = self._c2f[photo]
-        rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
-        alpha = torch.ones_like(u) if self._mask is None else self._mask[index].float() / 255.0
-        return Pixels(pose[:, :3, 3], rays_d, self._rgb[index].float() / 255.0, alpha, photo)
+        photo, local = self.place(index)
+        rgb = self._rgb.index_select(0, index).float() / 255.0
+        alpha = torch.ones_like(rgb[:, 0]) if self._mask is None else self._mask[index].float() / 255.0
+        return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
+
+    def survey(self, count: int, generator: torch.Generator) -> Pixels:
+        """`count` pixels that stand for all; the generator is a CPU's."""
+        return self.take(torch.randint(self.pixels, (count,), generator=generator).to(self.starts.device))
 
 
 def load_bank(
@@ -104,30 +167,53 @@ def load_bank(
     Raises:
         DigitizeError(undecodable, wrong_size, too_few_images).
     """
+    shrink = 1
+    while bytes_of(images, shrink) > memory_gb * 1e9:
+        shrink *= 2
+    rgb, masks = [], []
+    cameras, c2f = cameras_in_field(images, world_from_field, shrink)
+    for image, camera in zip(images, cameras, strict=True):
+        check()
+        photo = read_photo(image, camera, open_file)
+        rgb.append(photo.rgb)
+        masks.append(photo.mask)
+    return PixelBank(cameras, c2f, rgb, masks, device)
+
+
+def bytes_of(images: Sequence[PosedImage], shrink: int = 1) -> int:
+    """Bytes of the photos with their masks when halved `shrink` / 2 times."""
+    return sum(BYTES_A_PIXEL * (image.camera.width // shrink) * (image.camera.height // shrink) for image in images)
+
+
+def cameras_in_field(
+    images: Sequence[PosedImage], world_from_field: npt.ArrayLike, shrink: int = 1
+) -> tuple[list[Camera], npt.NDArray[np.float64]]:
+    """The cameras of photos resampled to 1 / `shrink` of their size, and their poses [P, 4, 4] in the field.
+
+    Raises:
+        DigitizeError(too_few_images).
+    """
     if not images:
         raise DigitizeError(ReasonCode.TOO_FEW_IMAGES, "expected at least one photo, found none")
-    shrink = 1
-    while _bytes(images, shrink) > memory_gb * 1e9:
-        shrink *= 2
     field_from_world = np.linalg.inv(np.asarray(world_from_field, dtype=np.float64))
-    cameras, poses, photos, masks = [], [], [], []
-    for image in images:
-        check()
-        if image.image is None:
-            raise DigitizeError(ReasonCode.UNDECODABLE, "expected a picture, found none", path=image.name)
-        camera = image.camera
-        size = (max(camera.width // shrink, 1), max(camera.height // shrink, 1))
-        photos.append(_read(open_file(image.image), "RGB", (camera.width, camera.height), size))
-        mask = image.mask and _read(open_file(image.mask), "L", (camera.width, camera.height), size)
-        masks.append(mask if isinstance(mask, np.ndarray) else None)
-        cameras.append(camera.resized(*size))
-        poses.append(apply_similarity_to_c2w(field_from_world, image.c2w))
-    return PixelBank(cameras, np.stack(poses), photos, masks, device)
+    cameras = [
+        image.camera.resized(max(image.camera.width // shrink, 1), max(image.camera.height // shrink, 1))
+        for image in images
+    ]
+    return cameras, np.stack([apply_similarity_to_c2w(field_from_world, image.c2w) for image in images])
 
 
-def _bytes(images: Sequence[PosedImage], shrink: int) -> int:
-    """Bytes of the photos when halved `shrink` / 2 times; four a pixel with the mask."""
-    return sum(4 * (image.camera.width // shrink) * (image.camera.height // shrink) for image in images)
+def read_photo(image: PosedImage, camera: Camera, open_file: Callable[[str], Path]) -> Photo:
+    """A photo and its mask, resampled to the size that `camera` has.
+
+    Raises:
+        DigitizeError(undecodable, wrong_size).
+    """
+    if image.image is None:
+        raise DigitizeError(ReasonCode.UNDECODABLE, "expected a picture, found none", path=image.name)
+    sizes = ((image.camera.width, image.camera.height), (camera.width, camera.height))
+    rgb = _read(open_file(image.image), "RGB", *sizes)
+    return Photo(rgb, None if image.mask is None else _read(open_file(image.mask), "L", *sizes))
 
 
 def _read(path: Path, mode: str, expected: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:

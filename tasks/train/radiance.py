@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +14,13 @@ from models.fields.hash_encoding import HashEncoding
 from models.fields.kernels.ops import SparseAdam, composite, visible_counts
 from models.fields.march import Samples, cube_interval, march
 from models.fields.sh import spherical_harmonics
+from tasks.train.average import WeightAverage
+from tasks.train.cameras import CameraRefinement
+from tasks.train.error_map import ErrorMap
 from tasks.train.methods.hash_density import Options
 from tasks.train.photos import PixelBank, Pixels
 from tasks.train.render import OPAQUE, trace
+from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
 HUBER_DELTA = 0.1
@@ -32,6 +37,10 @@ MISS_SHARE = 0.15
 """Rays that miss the cube, as a share of those that hit it: they train the model of the outside alone."""
 VISIBLE = 4e-3
 """Transmittance of the cube, one step of an 8-bit picture, below which what is behind is not trained."""
+CAMERA_RATE = 0.03
+"""Learning rate of the camera corrections, as a factor."""
+CAMERAS_FROM = 100
+"""Steps before the cameras move: first there must be something to align them to."""
 EVALUATION_PIXELS = 1 << 13
 EVALUATION_SEED = 12345
 
@@ -57,8 +66,8 @@ class RadianceLearner:
     def __init__(
         self,
         field: HashDensityField,
-        bank: PixelBank,
-        heldout: PixelBank | None,
+        bank: PixelBank | StreamBank,
+        heldout: PixelBank | StreamBank | None,
         options: Options,
         seed: int,
         device: str,
@@ -68,6 +77,9 @@ class RadianceLearner:
         self.generator = torch.Generator(device).manual_seed(seed)
         self.empty_outside_mask = options.mask_use == "empty" and bank.masked
         self.log_gain = torch.nn.Parameter(torch.zeros(bank.photos, 3, device=device))
+        self.cameras = CameraRefinement(bank.centres) if options.refine_cameras else None
+        self.error_map = ErrorMap(bank.sizes, device) if options.error_map else None
+        self.average = WeightAverage(field, options.average) if options.average else None
         self.tables: dict[str, SparseAdam] = {}
         for name, module in field.named_modules():
             if isinstance(module, HashEncoding):
@@ -78,8 +90,11 @@ class RadianceLearner:
             {"params": nets, "weight_decay": 1e-6, "scale": 1.0},
             {"params": [self.log_gain], "scale": 0.1},
         ]
+        if self.cameras is not None:
+            groups.append({"params": [self.cameras.raw], "scale": CAMERA_RATE, "start": CAMERAS_FROM})
         self.optimiser = torch.optim.Adam(groups, lr=options.learning_rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.steps_done, self.rays = 0, max(16, options.samples_per_step // 256)
+        self.heldout = heldout is not None
         self.psnr_pixels = self._evaluation_pixels(heldout or bank)
         self.psnr_train_pixels = self._evaluation_pixels(bank)
 
@@ -89,6 +104,7 @@ class RadianceLearner:
         """As trainer.Learner.step."""
         if self.steps_done and self.steps_done % REFRESH_EVERY == 0:
             self._refresh_grid()
+        self.bank.turn_to(self.steps_done)
         batch = self._draw()
         loss, samples = self._loss(batch)
         value = float(loss.detach())
@@ -96,6 +112,8 @@ class RadianceLearner:
             self._descend(loss, share, rate)
         rays = len(batch.t_in)
         self.steps_done += 1
+        if self.average is not None:
+            self.average.update(self.steps_done)
         growth = min(1.5, max(0.5, self.options.samples_per_step / max(samples, 1)))
         self.rays = int(min(self.options.max_rays, max(16, self.rays * growth)))
         return StepFacts(value, rays, samples)
@@ -106,7 +124,7 @@ class RadianceLearner:
         loss.backward()  # type: ignore[no-untyped-call]
         rate *= self.options.learning_rate * self._schedule(share)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
+            group["lr"] = rate * group["scale"] * (self.steps_done >= group.get("start", 0))
         self.optimiser.step()
         for table in self.tables.values():
             table.step(rate * TABLE_RATE)
@@ -117,16 +135,32 @@ class RadianceLearner:
 
     def _draw(self) -> Batch:
         """Random pixels: `self.rays` whose rays meet the cube, and some that miss it."""
-        index = torch.randint(self.bank.pixels, (2 * self.rays,), generator=self.generator, device=self.device)
-        pixels = self.bank.take(index)
-        t_in, t_out = cube_interval(pixels.rays_o, pixels.rays_d, self.options.near, self.field.extent)
+        pixels = self._corrected(self.bank.take(self._candidates(2 * self.rays)))
+        rays = (pixels.rays_o.detach(), pixels.rays_d.detach())
+        t_in, t_out = cube_interval(*rays, self.options.near, self.field.extent)
         allowed = torch.ones_like(pixels.alpha, dtype=torch.bool) if self.empty_outside_mask else pixels.used
-        hits = ((t_out > t_in) & allowed).nonzero()[: self.rays, 0]
+        useful = (t_out > t_in) & allowed
+        if self.error_map is not None:
+            useless = pixels.number[~useful]
+            self.error_map.note(useless, torch.zeros(len(useless), device=self.device))
+        hits = useful.nonzero()[: self.rays, 0]
         chosen = hits
         if self.field.outside is not None:
             misses = ((t_out <= t_in) & allowed).nonzero()[: int(self.rays * MISS_SHARE), 0]
             chosen = torch.cat([hits, misses])
         return Batch(Pixels(*(part.index_select(0, chosen) for part in pixels)), t_in[chosen], t_out[chosen])
+
+    def _candidates(self, count: int) -> Tensor:
+        """[count] int64 random pixels; with an error map every other one is drawn by it."""
+        if self.error_map is None:
+            return self.bank.draw(count, self.generator)
+        evenly = self.bank.draw(count // 2, self.generator)
+        by_error = self.error_map.draw(count // 2, self.generator, self.bank.resident)
+        return torch.stack([evenly, by_error], 1).view(-1)
+
+    def _corrected(self, pixels: Pixels) -> Pixels:
+        """The pixels of training photos with their rays where the cameras are believed to be."""
+        return pixels if self.cameras is None else self.cameras(pixels)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Mean Huber loss of the rays' colours, and how many samples were marched over."""
@@ -134,6 +168,8 @@ class RadianceLearner:
         jitter = self._random(len(batch.t_in))
         marched = march(pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out, field.step, jitter, field.grid)
         samples, x, known = self._visible(pixels, marched)
+        if self.cameras is not None:
+            x = samples.places(pixels.rays_o, pixels.rays_d)  # the same numbers, differentiable by the cameras
         density, feature = field.query_encoded(field.encode(x, known))
         basis = spherical_harmonics(pixels.rays_d).t().index_select(1, samples.ray).t()
         rgb = field.color_from_basis(basis, feature)
@@ -151,6 +187,8 @@ class RadianceLearner:
         if self.options.exposure:
             gain = self.log_gain - self.log_gain.mean(0)
             predicted = predicted * torch.exp(gain[pixels.photo])
+        if self.error_map is not None:
+            self.error_map.note(pixels.number, (predicted - target).detach().abs().mean(1))
         loss = torch.nn.functional.huber_loss(predicted, target, delta=HUBER_DELTA) / HUBER_DELTA
         if self.options.distortion > 0:
             loss = loss + self.options.distortion * seen.spread.mean()
@@ -178,24 +216,33 @@ class RadianceLearner:
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    def _evaluation_pixels(self, bank: PixelBank) -> Pixels:
+    def _evaluation_pixels(self, bank: PixelBank | StreamBank) -> Pixels:
         """A fixed subset of the pixels that may be used and whose rays meet the cube."""
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        index = torch.randint(bank.pixels, (4 * EVALUATION_PIXELS,), generator=generator)
-        pixels = bank.take(index.to(self.device))
+        pixels = bank.survey(4 * EVALUATION_PIXELS, generator)
         t_in, t_out = cube_interval(pixels.rays_o, pixels.rays_d, self.options.near, self.field.extent)
         chosen = ((t_out > t_in) & pixels.used).nonzero()[:EVALUATION_PIXELS, 0]
         return Pixels(*(part[chosen] for part in pixels))
 
     def evaluate(self) -> float:
         """As trainer.Learner.evaluate."""
-        return self._psnr(self.psnr_pixels)
+        return self._psnr(self.psnr_pixels if self.heldout else self._corrected(self.psnr_pixels))
 
     def evaluate_training(self) -> float:
         """PSNR in dB on a fixed subset of the training pixels."""
-        return self._psnr(self.psnr_train_pixels)
+        return self._psnr(self._corrected(self.psnr_train_pixels))
 
+    def finish(self) -> None:
+        """Give the field the mean of its weights, for good."""
+        if self.average is not None:
+            self.average.swap()
+
+    @torch.no_grad()
     def _psnr(self, pixels: Pixels) -> float:
+        with self.average.used() if self.average is not None else nullcontext():
+            return self._psnr_now(pixels)
+
+    def _psnr_now(self, pixels: Pixels) -> float:
         if not len(pixels.rgb):
             return 0.0
         error = 0.0
@@ -210,6 +257,12 @@ class RadianceLearner:
         """As trainer.Learner.state."""
         found = {f"field.{name}": value for name, value in self.field.state_dict().items()}
         found["log_gain"] = self.log_gain.data
+        if self.cameras is not None:
+            found["cameras"] = self.cameras.raw
+        if self.error_map is not None:
+            found["error_map"] = self.error_map.errors
+        if self.average is not None:
+            found |= {f"average.{name}": value for name, value in self.average.state().items()}
         for name, table in self.tables.items():
             found |= {f"table.{name}/{key}": value for key, value in table.state().items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
@@ -223,6 +276,12 @@ class RadianceLearner:
         """As trainer.Learner.restore."""
         self.field.load_state_dict(_below("field.", state))
         self.log_gain.data.copy_(state["log_gain"])
+        if self.cameras is not None:
+            self.cameras.raw.data.copy_(state["cameras"])
+        if self.error_map is not None:
+            self.error_map.errors.copy_(state["error_map"])
+        if self.average is not None:
+            self.average.restore(_below("average.", state))
         for name, table in self.tables.items():
             table.restore(_below(f"table.{name}/", state))
         moments: dict[int, dict[str, Tensor]] = {}

@@ -12,7 +12,7 @@ import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from models.errors import DigitizeError, ReasonCode
 from tasks.context import Context
+from tasks.train.pace import Pace
 
 CHECKPOINT = "trainer.safetensors"
 SNAPSHOT_STEPS = 50
@@ -65,6 +66,8 @@ class Budget:
     steps: int
     seconds: float | None = None
     """Wall seconds of training. Gives up the promise of equal bytes."""
+    target_db: float = 0.0
+    """Stop when an evaluation reaches this PSNR; 0 never stops for that."""
     plateau_db: float = 0.0
     """Stop when three evaluations together gained less than this; 0 never stops for that."""
     evaluate_every: int = 500
@@ -84,6 +87,8 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     """`{"step", "psnr", "loss"}` of each evaluation."""
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """`{"step", "loss", "rays", "samples"}` every SNAPSHOT_STEPS steps, of that step."""
 
 
 def keep_freed_memory() -> None:
@@ -109,7 +114,8 @@ def train(learner: Learner, budget: Budget, context: Context) -> Progress:
     keep_freed_memory()
     progress = _resume(learner, context) or Progress()
     good = _Snapshot(learner, progress)
-    saved_at = reported_at = time.monotonic()
+    saved_at = reported_at = now = time.monotonic()
+    pace = Pace()
     while not _finished(progress, budget):
         try:
             context.check()
@@ -127,15 +133,18 @@ def train(learner: Learner, budget: Budget, context: Context) -> Progress:
         progress.samples += facts.samples
         if progress.step % budget.evaluate_every == 0 and progress.step < budget.steps:
             _evaluate(learner, progress)
-        now = time.monotonic()
         if progress.step % SNAPSHOT_STEPS == 0:
+            row = {"step": progress.step, "loss": facts.loss, "rays": facts.rays, "samples": facts.samples}
+            progress.curve.append(row)
             good = _Snapshot(learner, progress)
-            if now - saved_at >= budget.checkpoint_every_s:
+            if time.monotonic() - saved_at >= budget.checkpoint_every_s:
                 good.save(context)
-                saved_at = now
+                saved_at = time.monotonic()
+        before, now = now, time.monotonic()
+        pace.add(now - before)
         if now - reported_at >= PROGRESS_S:
             reported_at = now
-            _report(context, progress, budget)
+            _report(context, progress, budget, pace)
     _evaluate(learner, progress)
     return progress
 
@@ -193,15 +202,32 @@ def _share(progress: Progress, budget: Budget) -> float:
 def _finished(progress: Progress, budget: Budget) -> bool:
     if _share(progress, budget) >= 1.0:
         return True
+    if budget.target_db > 0 and progress.history and progress.history[-1]["psnr"] >= budget.target_db:
+        return True
     if budget.plateau_db <= 0 or len(progress.history) < 4 or progress.step % budget.evaluate_every:
         return False
     return progress.history[-1]["psnr"] - progress.history[-4]["psnr"] < budget.plateau_db
 
 
-def _report(context: Context, progress: Progress, budget: Budget) -> None:
-    facts: dict[str, float] = {"step": progress.step}
+def _report(context: Context, progress: Progress, budget: Budget, pace: Pace) -> None:
+    facts: dict[str, Any] = {"step": progress.step}
     if progress.seconds > 0:
         facts["samples_per_s"] = round(progress.samples / progress.seconds)
     if progress.history:
         facts["psnr"] = round(progress.history[-1]["psnr"], 2)
+    if (left := _remaining(progress, budget, pace)) is not None:
+        facts["remaining_s"] = [round(left[0]), math.ceil(left[1])]
     context.progress(_share(progress, budget), f"step {progress.step} of {budget.steps}", facts)
+
+
+def _remaining(progress: Progress, budget: Budget, pace: Pace) -> tuple[float, float] | None:
+    """Seconds that are left, low and high; from the next evaluation on, where that may end the run."""
+    left = pace.remaining(budget.steps - progress.step)
+    if left is None:
+        return None
+    low, high = left
+    if budget.target_db > 0 or budget.plateau_db > 0:
+        low *= min(1.0, (-progress.step % budget.evaluate_every) / max(budget.steps - progress.step, 1))
+    if budget.seconds:
+        low, high = (min(each, max(budget.seconds - progress.seconds, 0.0)) for each in (low, high))
+    return low, high

@@ -24,9 +24,7 @@ EYE = np.array([0.0, -4.0, 0.0])
 @pytest.mark.parametrize("kind", ["random", "morton", "rays", "pixel_rays"])
 def test_baselines_are_the_encoding(kind: str) -> None:
     spec, levels = Spec(12, 6, 4, 60), level_table(6, 4, 60, 12)
-    assert [(level.resolution, level.dense) for level in levels] == list(
-        zip(spec.resolutions, spec.dense, strict=True)
-    )
+    assert [(level.resolution, level.dense) for level in levels] == list(zip(spec.resolutions, spec.dense, strict=True))
     table, x = random_table(spec, scale=1.0), random_points(300, kind)
     ours = encode(x, table, levels)
     assert torch.allclose(naive_encode(x, table, spec), ours, atol=1e-5)

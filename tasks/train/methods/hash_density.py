@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.fit import Fitted
 
-VERSION = "2"
+VERSION = "3"
 
 
 class Options(Record):
@@ -25,6 +25,8 @@ class Options(Record):
     """Optimisation steps. Raise it when the held-out PSNR of the report still climbs at the end."""
     seconds: float | None = Field(default=None, gt=0)
     """Stop after that many seconds of training as well. Equal inputs then no longer give equal bytes."""
+    target_db: float = Field(default=0.0, ge=0)
+    """Stop when the held-out PSNR reaches that many dB; 0 never does."""
     plateau_db: float = Field(default=0.0, ge=0)
     """Stop when three evaluations in a row together gained less than this many dB; 0 never does."""
     evaluate_every: int = Field(default=500, ge=1)
@@ -37,6 +39,8 @@ class Options(Record):
     """Most rays of a step, whatever the samples."""
     learning_rate: float = Field(default=1e-2, gt=0)
     """Adam's rate at the start. Lower it when training diverges."""
+    average: float = Field(default=0.95, ge=0, lt=1)
+    """Share that the running mean of the weights keeps at each step; the mean is what is handed on. 0 for none."""
     levels: int = Field(default=10, ge=1, le=24)
     """Resolutions of the hash encoding."""
     base_resolution: int = Field(default=16, ge=2)
@@ -55,10 +59,17 @@ class Options(Record):
     """Steps along the cube's diagonal. Raise it for thin parts."""
     background_levels: int = Field(default=6, ge=0, le=16)
     """Levels of the model of what lies outside the cube; 0 for captures before black."""
+    cascades: int = Field(default=1, ge=1, le=8)
+    """Cubes that are learned in full, each twice as wide as the last; above 1 only without background_levels. Raise it
+    when the surroundings themselves are wanted."""
     mask_use: Literal["ignore", "empty"] = "ignore"
     """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there."""
     exposure: bool = False
     """Fit a gain to each photo. Turn it on when exposure or white balance changed during the capture."""
+    error_map: bool = False
+    """Draw half of the rays where the photos are explained worst. Turn it on for small details in large photos."""
+    refine_cameras: bool = False
+    """Correct the poses of the training photos as well. Turn it on when edges stay blurred or doubled."""
     distortion: float = Field(default=0.0, ge=0)
     """Weight of Mip-NeRF 360's distortion loss. Raise it (0.01) against floating specks."""
     near: float = Field(default=0.1, ge=0)
@@ -66,12 +77,20 @@ class Options(Record):
     minimum_views: int = Field(default=3, ge=0)
     """Parts of the cube that fewer cameras look at stay empty."""
     photo_memory_gb: float = Field(default=4.0, gt=0)
-    """Main memory for the photos; they are halved until they fit."""
+    """Main memory for the photos."""
+    photos: Literal["auto", "memory", "stream"] = "auto"
+    """Where the photos are: `memory` halves them until they fit into photo_memory_gb, `stream` keeps some of them there
+    at full size and reads on while it trains, `auto` streams if they do not fit."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:
         if self.base_resolution > self.max_resolution:
             raise ValueError(f"expected max_resolution of at least base_resolution {self.base_resolution}")
+        if self.cascades > 1 and self.background_levels > 0:
+            raise ValueError(
+                f"expected background_levels of 0 with cascades of {self.cascades}, found {self.background_levels}: "
+                f"one model of the surroundings is enough"
+            )
         if self.ray_steps < (least := math.ceil(2 * math.sqrt(3) * self.occupancy_resolution)):
             raise ValueError(
                 f"expected ray_steps of at least {least} for occupancy_resolution {self.occupancy_resolution}, "
@@ -122,11 +141,10 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     seconds = work / SAMPLES_PER_S if options.seconds is None else min(options.seconds, work / SAMPLES_PER_S)
     pixels = min(photos * megapixels * 4e-3, options.photo_memory_gb)
     # A sample keeps 8 corners of 8 bytes a level and about 2 kB of activations; the table has its gradient, two
-    # moments and a snapshot of three of these.
+    # moments and a snapshot of three of these; its mean comes twice as well.
     samples = options.samples_per_step * (options.levels * 64 + 2500) * 2e-9
-    return Estimate(
-        seconds=20.0 + 0.05 * photos + seconds, memory_gb=0.8 + pixels * 2 + samples + 8 * _table_gb(options)
-    )
+    tables = (10 if options.average else 8) * _table_gb(options)
+    return Estimate(seconds=20.0 + 0.05 * photos + seconds, memory_gb=0.8 + pixels * 2 + samples + tables)
 
 
 def fit(poses: PoseSet, options: Options, context: Context) -> Fitted:

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from models.camera import Camera, PosedImage, apply_similarity_to_c2w, matrix4
 from models.errors import DigitizeError, ReasonCode
 from models.fields.occupancy import cell_centres
-from tasks.train.photos import load_bank
+from tasks.train.photos import PixelBank, load_bank
 from tasks.train.render import field_rays
+from tasks.train.stream import TURN_EVERY, StreamBank, open_bank
 from tasks.train.visibility import hidden_cells
 from tests.models.fields.analytic import SphereField
 from tests.synthetic.scenes import look_at
@@ -63,6 +64,56 @@ def test_photos_are_halved_to_fit(tmp_path: Path) -> None:
     images = write_photos(tmp_path, [(64, 48)])
     bank = load_bank(images, tmp_path.joinpath, np.eye(4), 4e-9 * 32 * 24, "cpu", lambda: None)
     assert bank.pixels == 32 * 24
+
+
+def streamed(folder: Path, images: tuple[PosedImage, ...], photos: float) -> StreamBank:
+    memory_gb = photos * 4e-9 * images[0].camera.width * images[0].camera.height
+    bank = open_bank(images, folder.joinpath, WORLD_FROM_FIELD, memory_gb, "cpu", lambda: None, "auto", seed=3)
+    assert isinstance(bank, StreamBank)
+    return bank
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_stream_shows_the_same_pixels_as_memory(tmp_path: Path, masks: bool) -> None:
+    images = write_photos(tmp_path, [(16, 12)] * 7, masks)
+    whole = load_bank(images, tmp_path.joinpath, WORLD_FROM_FIELD, 1.0, "cpu", lambda: None)
+    bank = streamed(tmp_path, images, 3)
+    assert (bank.window, bank.pixels, bank.masked) == (3, whole.pixels, masks)
+    seen = set()
+    for step in range(0, 9 * TURN_EVERY, 5):
+        bank.turn_to(step)
+        assert int(bank.resident.sum()) == 3
+        index = bank.draw(200, torch.Generator().manual_seed(step))
+        for ours, theirs in zip(bank.take(index), whole.take(index), strict=True):
+            assert torch.equal(ours, theirs)
+        seen |= set(bank.take(index).photo.tolist())
+    assert seen == set(range(7))
+    sample = bank.survey(100, torch.Generator().manual_seed(0))
+    for ours, theirs in zip(sample, whole.take(sample.number), strict=True):
+        assert torch.equal(ours, theirs)
+    bank.close()
+
+
+def test_the_window_is_a_matter_of_the_step_alone(tmp_path: Path) -> None:
+    images = write_photos(tmp_path, [(8, 6), (6, 8), (8, 6), (5, 5), (8, 6)])
+    walked, jumped = streamed(tmp_path, images, 2), streamed(tmp_path, images, 2)
+    for step in range(12 * TURN_EVERY):
+        walked.turn_to(step)
+    for step in (200, 7 * TURN_EVERY, 0, 12 * TURN_EVERY - 1):
+        jumped.turn_to(step)
+    draws = [bank.draw(500, torch.Generator().manual_seed(1)) for bank in (walked, jumped)]
+    assert torch.equal(*draws)
+    assert torch.equal(walked.take(draws[0]).rgb, jumped.take(draws[0]).rgb)
+    walked.close()
+    jumped.close()
+
+
+def test_photos_that_fit_are_not_streamed(tmp_path: Path) -> None:
+    images = write_photos(tmp_path, [(8, 6)] * 2)
+    for photos, kind in (("auto", PixelBank), ("memory", PixelBank), ("stream", StreamBank)):
+        bank = open_bank(images, tmp_path.joinpath, np.eye(4), 1.0, "cpu", lambda: None, photos, seed=0)  # type: ignore[arg-type]
+        assert type(bank) is kind
+        bank.close()
 
 
 def test_wrong_pictures_are_refused(tmp_path: Path) -> None:

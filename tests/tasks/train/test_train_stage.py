@@ -15,8 +15,11 @@ from infra.storage import FolderStore
 from models.camera import PoseSet, similarity_scale
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
+from tasks.commit import run_stage
 from tasks.context import Context
-from tasks.train import task, trainer
+from tasks.train import radiance, task, trainer
+from tasks.train.memory import _smaller
+from tasks.train.methods.hash_density import Options, estimate
 from tasks.train.radiance import RadianceLearner
 from tasks.train.render import render_image
 from tasks.train.trainer import StepFacts
@@ -35,14 +38,22 @@ def output_bytes(context: Context) -> dict[str, bytes]:
     return {str(path.relative_to(context.output)): path.read_bytes() for path in files}
 
 
-def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path) -> None:
+def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = train_context(capture, tmp_path, steps=500, samples_per_step=6000, evaluate_every=400)
+    monkeypatch.setattr(trainer, "PROGRESS_S", 0.05)
     seen: list[float] = []
-    context.progress = lambda share, message, facts: seen.append(share)
+    left: list[list[float]] = []
+
+    def progress(share: float, message: str, facts: dict[str, Any]) -> None:
+        seen.append(share)
+        left.append(facts.get("remaining_s", []))
+
+    context.progress = progress
     result = task.run(context.request, context)
     assert result.facts["psnr_heldout"] > 22.0
     assert result.facts["occupancy"] < 0.5
     assert seen == sorted(seen)
+    assert any(left) and all(0 <= low <= high for low, high in filter(None, left))
     assert [entry["step"] for entry in json.loads((context.output / "train.json").read_text())["history"]] == [400, 500]
     field = load_field(context.output / "field")
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
@@ -60,31 +71,48 @@ def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path) -> None:
 
 def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, tmp_path: Path) -> None:
     outputs = []
+    everything: dict[str, Any] = {
+        "exposure": True,
+        "distortion": 0.01,
+        "error_map": True,
+        "refine_cameras": True,
+        "average": 0.9,
+    }
     for number, seed in enumerate((3, 3, 4)):
-        context = train_context(capture, tmp_path / str(number), seed=seed, exposure=True, distortion=0.01)
+        context = train_context(capture, tmp_path / str(number), seed=seed, **everything)
         context.threads = 1 + number
         task.run(context.request, context)
         outputs.append(output_bytes(context))
-    assert set(outputs[0]) == {"field/field.json", "field/field.safetensors", "train.json"}
+    assert set(outputs[0]) == {
+        "cameras.json",
+        "field/field.json",
+        "field/field.safetensors",
+        "scalars/events.out.tfevents.0.train",
+        "train.json",
+    }
     assert outputs[0] == outputs[1]
     assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
 
 
-@pytest.mark.parametrize("kill_at", [27, 45])
+@pytest.mark.parametrize(
+    ("kill_at", "options"),
+    [(27, {}), (45, {"error_map": True, "refine_cameras": True, "photos": "stream", "photo_memory_gb": 1e-4})],
+)
 def test_a_killed_run_resumes_to_the_same_bytes(
-    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int
+    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int, options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(trainer, "SNAPSHOT_STEPS", 10)
+    monkeypatch.setattr(radiance, "CAMERAS_FROM", 5)
     stores = [FolderStore(Path(shutil.copytree(Path(capture.uri), tmp_path / name))) for name in ("one", "two")]
-    whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6)
+    whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6, **options)
     task.run(whole.request, whole)
-    photos_and_steps = iter(range(10_000))
-    stopped = train_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6)
-    stopped.cancelled = lambda: next(photos_and_steps) >= PHOTOS + kill_at
+    checks = iter(range(10_000))  # one a photo, or one a stream; then one a step
+    stopped = train_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6, **options)
+    stopped.cancelled = lambda: next(checks) >= (2 if options else PHOTOS) + kill_at
     with pytest.raises(DigitizeError) as error:
         task.run(stopped.request, stopped)
     assert error.value.code is ReasonCode.CANCELLED
-    again = train_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6)
+    again = train_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6, **options)
     assert again.load_checkpoint(trainer.CHECKPOINT) is not None
     result = task.run(again.request, again)
     assert output_bytes(again) == output_bytes(whole)
@@ -130,16 +158,45 @@ def test_budgets_of_time_and_plateau_stop_early(capture: FolderStore, tmp_path: 
     assert task.run(timed.request, timed).facts["steps"] < 1000
     flat = train_context(capture, tmp_path / "flat", steps=2000, evaluate_every=5, plateau_db=90.0)
     assert task.run(flat.request, flat).facts["steps"] == 20
+    good = train_context(capture, tmp_path / "good", steps=2000, evaluate_every=10, target_db=11.0)
+    facts = task.run(good.request, good).facts
+    assert facts["steps"] < 500
+    assert facts["psnr_heldout"] >= 11.0
+
+
+def limited(context: Context, memory_gb: float) -> Context:
+    resources = context.request.resources.model_copy(update={"memory_gb": memory_gb})
+    context.request = context.request.model_copy(update={"resources": resources})
+    return context
 
 
 def test_too_little_memory_is_said_before_the_start(capture: FolderStore, tmp_path: Path) -> None:
-    context = train_context(capture, tmp_path)
-    context.request = context.request.model_copy(
-        update={"resources": context.request.resources.model_copy(update={"memory_gb": 0.1})}
-    )
+    context = limited(train_context(capture, tmp_path), 0.1)
     with pytest.raises(DigitizeError) as error:
         task.run(context.request, context)
     assert error.value.code is ReasonCode.OUT_OF_MEMORY
+
+
+def test_it_steps_down_to_what_fits_and_says_so(capture: FolderStore, tmp_path: Path) -> None:
+    options = {"steps": 20, "samples_per_step": 1 << 16, "log2_table": 18}
+    lowered = {"samples_per_step": 1 << 13, "log2_table": 16}
+    small = Options.model_validate({**train_context(capture, tmp_path).request.options, **options, **lowered})
+    limit = estimate(small, PHOTOS, 64 * 64 / 1e6).memory_gb
+    context = limited(train_context(capture, tmp_path, seed=70, **options), limit)
+    done = run_stage(task.run, context.request, context)
+    assert done.result.facts["stepped_down"] == lowered
+    assert json.loads((context.output / "train.json").read_text())["stepped_down"] == lowered
+    assert done.options == {**context.request.options, **lowered}
+    roomy = train_context(capture, tmp_path / "roomy", steps=10)
+    assert "stepped_down" not in task.run(roomy.request, roomy).facts
+
+
+def test_photos_are_the_first_to_take_less_room() -> None:
+    options = Options(photo_memory_gb=4.0)
+    found = [each.photo_memory_gb for each in _smaller(options, photos_gb=1.5)]
+    assert found[:4] == [4.0, 0.75, 0.375, 0.25]
+    assert {each.samples_per_step for each in list(_smaller(options, 1.5))[:4]} == {options.samples_per_step}
+    assert next(iter(list(_smaller(options, 0.1))[1:])).photo_memory_gb == 4.0
 
 
 @pytest.mark.parametrize("use", ["ignore", "empty"])

@@ -47,4 +47,4 @@ def train_context(store: FolderStore, folder: Path, seed: int = 0, **options: An
         seed=seed,
         resources={"memory_gb": 8.0},
     )
-    return make_context(request, folder, store, threads=2)
+    return make_context(request, folder, store, threads=1)

@@ -1,0 +1,84 @@
+"""`render`: a picture or a turntable video of a trained field."""
+
+from __future__ import annotations
+
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.output import DebugOption, JsonOption, SpecArgument, reporting
+from models.errors import DigitizeError, ReasonCode
+
+if TYPE_CHECKING:
+    from models.results import Done
+    from models.store import Store
+
+
+class What(StrEnum):
+    """What a pixel shows."""
+
+    RGB = "rgb"
+    DEPTH = "depth"
+    NORMALS = "normals"
+
+
+def render(
+    spec: SpecArgument,
+    asset: Annotated[str, typer.Argument(metavar="ASSET", help="The asset's id.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The picture (.png, .jpg) or video (.mp4) to write.")],
+    turntable: Annotated[bool, typer.Option("--turntable", help="A video once around the object.")] = False,
+    view: Annotated[int | None, typer.Option("--view", metavar="N", help="What the camera of photo N sees.")] = None,
+    what: Annotated[What, typer.Option("--what", help="Colour, depth or surface normals.")] = What.RGB,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of the video, 30 a second.")] = 120,
+    size: Annotated[int, typer.Option(min=16, help="Edge of the video in pixels, even.")] = 512,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Render the trained field of an asset: `--view N` for a picture, `--turntable` for a video."""
+    with reporting("render", json, debug) as out:
+        if turntable == (view is not None):
+            raise typer.BadParameter("expected either --turntable or --view N")
+        if size % 2:
+            raise typer.BadParameter(f"expected an even --size, found {size}")
+        from flows.overview import read_statuses, stage_done
+        from infra.storage import open_store
+        from models.results import Stage
+        from models.spec_yaml import load_spec
+
+        spec_file = load_spec(spec)
+        known = [each.id for each in spec_file.spec.assets]
+        if asset not in known:
+            raise spec_file.error(("assets",), f"expected one of {', '.join(known)}, found '{asset}'")
+        store = open_store(spec_file.resolve(spec_file.spec.store))
+        status = read_statuses(store, spec_file.spec.name, [asset])[0]
+        pose, train = (stage_done(store, status, stage) for stage in (Stage.POSE, Stage.TRAIN))
+        if pose is None or train is None:
+            message = "expected a trained field, found none: the train stage is not done"
+            raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, message, f"digitize run {spec}", asset=asset)
+        _write(store, pose, train, target, view, what, frames, size)
+        out.say(f"{what.value} written to {target}")
+        out.document = {"asset": asset, "path": str(target), "what": what.value}
+
+
+def _write(
+    store: Store, pose: Done, train: Done, target: Path, view: int | None, what: What, frames: int, size: int
+) -> None:
+    from models.camera import PoseSet
+    from models.fields.base import FIELD_FILE, WEIGHTS_FILE, load_field
+    from tasks.train.task import FIELD_FOLDER
+    from tasks.train.turntable import still, turntable
+
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        for done, name in ((pose, "poses.json"), *((train, f"{FIELD_FOLDER}/{n}") for n in (FIELD_FILE, WEIGHTS_FILE))):
+            (here / name).parent.mkdir(exist_ok=True)
+            store.get_file(f"{done.ref.uri.removeprefix('store:')}/{name}", here / name)
+        poses = PoseSet.model_validate_json((here / "poses.json").read_bytes())
+        field = load_field(here / FIELD_FOLDER)
+    if view is None:
+        turntable(field, poses, target, frames, size, what.value)
+    else:
+        still(field, poses, target, view, what.value)

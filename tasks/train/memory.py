@@ -1,0 +1,50 @@
+"""Smaller settings rather than no result: what is lowered, and in which order, until training fits into memory.
+
+The limit is what the method declares for its options, so equal requests step down alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from models.camera import PoseSet
+from models.errors import DigitizeError, ReasonCode
+from tasks.context import Context
+from tasks.train.methods.hash_density import Options, estimate
+
+LEAST_PHOTO_MEMORY_GB, LEAST_SAMPLES, LEAST_LOG2_TABLE = 0.25, 1 << 13, 15
+
+
+def fitting(poses: PoseSet, options: Options, context: Context) -> tuple[Options, dict[str, float]]:
+    """The largest settings that are expected to fit, and those of them that are lower than asked for.
+
+    Raises:
+        DigitizeError(out_of_memory): not even the smallest do.
+    """
+    megapixels = max((image.camera.width * image.camera.height / 1e6 for image in poses.images), default=0.0)
+    limit = context.request.resources.memory_gb
+    asked = options.model_dump()
+    for settings in _smaller(options, len(poses.images) * megapixels * 4e-3):
+        expected = estimate(settings, len(poses.images), megapixels).memory_gb
+        if expected <= limit:
+            return settings, {name: value for name, value in settings.model_dump().items() if value != asked[name]}
+    raise DigitizeError(
+        ReasonCode.OUT_OF_MEMORY,
+        f"training is expected to take {expected:.1f} GB with the smallest settings, found a limit of {limit:.1f} GB",
+        asset=context.request.asset,
+    )
+
+
+def _smaller(options: Options, photos_gb: float) -> Iterator[Options]:
+    """The options, then ever smaller ones: less of the photos at a time, fewer samples, smaller tables."""
+    yield options
+    memory, samples, table = options.photo_memory_gb, options.samples_per_step, options.log2_table
+    while min(memory, photos_gb) > LEAST_PHOTO_MEMORY_GB:
+        memory = max(min(memory, photos_gb) / 2, LEAST_PHOTO_MEMORY_GB)
+        yield options.model_copy(update={"photo_memory_gb": memory})
+    while samples > LEAST_SAMPLES:
+        samples = max(samples // 2, LEAST_SAMPLES)
+        yield options.model_copy(update={"photo_memory_gb": memory, "samples_per_step": samples})
+    while table > LEAST_LOG2_TABLE:
+        table -= 1
+        yield options.model_copy(update={"photo_memory_gb": memory, "samples_per_step": samples, "log2_table": table})
