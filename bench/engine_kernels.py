@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from bench.baselines.eager import Spec, better_eager_encode, naive_encode, random_points, random_table
 from models.fields.kernels import cpu, ops
 from models.fields.kernels.levels import entries, level_table
+from tasks.train.trainer import keep_freed_memory
 
 LOG2_TABLE, POINTS, LEVELS = 19, 1 << 17, 16
 MLP_POINTS = 1 << 15
@@ -125,3 +128,17 @@ def measure(threads: int, repeats: int, eager: bool) -> dict[str, Any]:
         "encode_backward_of_limit": hash_encoding["backward_points_per_s"] / limit["scatter_points_per_s"],
         "mlp_of_limit": mlp["flops"] / limit["flops"],
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--eager", action="store_true", help="eager torch beside it")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    print(json.dumps(measure(arguments.threads, 2 if arguments.quick else 7, arguments.eager)))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,19 +6,25 @@ harmonics once a ray, no colour and no gradient for samples that no light comes 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from bench.baselines.eager import random_table
+from bench.baselines.eager import Spec, random_table
 from bench.baselines.eager_trainer import GRID, LEARNING_RATE, LOG2_TABLE, MAX_RESOLUTION, STEP, Model, learning_rate
 from models.fields.kernels import cpu, ops
-from models.fields.kernels.levels import entries, level_table
+from models.fields.kernels.levels import Level, entries, level_table
 from models.fields.sh import spherical_harmonics
 
 OPAQUE = 1e-4
 """Transmittance below which samples count for nothing, as in Instant-NGP."""
+
+
+def padded(table: Tensor, spec: Spec, levels: tuple[Level, ...]) -> Tensor:
+    """A table of the eager definition laid out as the kernels' is: levels padded to other multiples."""
+    found = torch.zeros(entries(levels), table.shape[1])
+    for level, begin, end in zip(levels, spec.offsets, spec.offsets[1:], strict=False):
+        found[level.offset : level.offset + min(end - begin, level.size)] = table[begin:end][: level.size]
+    return found
 
 
 class EngineModel(Model):
@@ -30,11 +36,7 @@ class EngineModel(Model):
         super().__init__("eager")
         cpu.set_threads(torch.get_num_threads())
         self.levels = level_table(16, 16, MAX_RESOLUTION, LOG2_TABLE)
-        table = random_table(self.spec, scale=1e-4)
-        padded = torch.zeros(entries(self.levels), 2)
-        for level, begin, end in zip(self.levels, self.spec.offsets, self.spec.offsets[1:], strict=False):
-            padded[level.offset : level.offset + min(end - begin, level.size)] = table[begin:end][: level.size]
-        self.table = torch.nn.Parameter(padded)
+        self.table = torch.nn.Parameter(padded(random_table(self.spec, scale=1e-4), self.spec, self.levels))
         self.sparse = ops.SparseAdam(self.table)
         self.optimiser = torch.optim.Adam(self.weights, lr=LEARNING_RATE, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.blocks = torch.ones(1, *[GRID // 4] * 3, dtype=torch.uint8)
@@ -86,8 +88,3 @@ class EngineModel(Model):
         super().refresh(step)
         cells = self.occupied.view(1, 1, GRID, GRID, GRID).float()
         self.blocks = torch.nn.functional.max_pool3d(cells, 4)[0].to(torch.uint8)
-
-
-def useful_flops(points: int) -> float:
-    """Forward and backward of the two networks: 9408 weights, six operations each."""
-    return points * 6.0 * math.fsum(o * i for o, i in ((64, 32), (16, 64), (64, 32), (64, 64), (3, 64)))

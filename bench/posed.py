@@ -89,14 +89,17 @@ def _read(path: Path, size: int | None) -> npt.NDArray[np.float32]:
     return small
 
 
-def bank(views: list[View], background: float = 1.0, masks: bool = False, device: str = "cpu") -> PixelBank:
+def bank(
+    views: list[View], background: float = 1.0, masks: bool = False, straight: bool = False, device: str = "cpu"
+) -> PixelBank:
     """The views as training or evaluation pixels, composited over a brightness.
 
     Args:
         background: 1 for white, as published figures have it.
-        masks: keep alpha as masks, and the colours as they are instead of over the background.
+        masks: keep alpha as masks.
+        straight: the colours as they are instead of over the background.
     """
-    colours = [view.rgba[..., :3] if masks else view.over(background) for view in views]
+    colours = [view.rgba[..., :3] if straight else view.over(background) for view in views]
     rgb = [np.round(colour * 255.0).astype(np.uint8) for colour in colours]
     silhouettes = [np.round(view.alpha * 255.0).astype(np.uint8) if masks else None for view in views]
     return PixelBank([view.camera for view in views], np.stack([v.c2f for v in views]), rgb, silhouettes, device)

@@ -55,7 +55,10 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     torch.manual_seed(context.request.seed)
     device = context.device
 
-    field = _new_field(poses, options, context.request.seed).to(device)
+    masked = any(image.mask for image in poses.of_split("train"))
+    field = new_field(options, context.request.seed, outside=not (options.mask_use == "empty" and masked))
+    forbid_hidden(field.cells, poses, options.minimum_views, options.near)
+    field.to(device)
     bank = _bank(poses, "train", options, options.photo_memory_gb, context)
     heldout_bank = _bank(poses, "heldout", options, options.photo_memory_gb / 4, context) if heldout else None
     learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
@@ -101,10 +104,8 @@ def _bank(
     )
 
 
-def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
-    """An untrained field whose cells near cameras, and those too few cameras see, are empty for good."""
-    masked = any(image.mask for image in poses.of_split("train"))
-    object_alone = options.mask_use == "empty" and masked
+def new_field(options: Options, seed: int, outside: bool) -> HashDensityField:
+    """An untrained field, with or without a model of what lies outside its region."""
     field = HashDensityField(
         levels=options.levels,
         base_resolution=options.base_resolution,
@@ -115,10 +116,9 @@ def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
         colour_layers=options.colour_layers,
         occupancy_resolution=options.occupancy_resolution,
         step=2.0 * math.sqrt(3.0) / options.ray_steps,
-        background_levels=0 if object_alone else options.background_levels,
+        background_levels=options.background_levels if outside else 0,
         near=options.near,
         cascades=options.cascades,
     )
     field.reset(torch.Generator().manual_seed(seed))
-    forbid_hidden(field.cells, poses, options.minimum_views, options.near)
     return field

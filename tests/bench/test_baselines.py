@@ -12,6 +12,7 @@ from PIL import Image
 
 from bench.baselines import analytic
 from bench.baselines.eager import Spec, better_eager_encode, naive_encode, random_points, random_table
+from bench.engine_model import padded
 from bench.posed import bank, load_views, write_pose_outputs
 from models.camera import PoseSet, project
 from models.fields.kernels.levels import level_table
@@ -26,7 +27,7 @@ def test_baselines_are_the_encoding(kind: str) -> None:
     spec, levels = Spec(12, 6, 4, 60), level_table(6, 4, 60, 12)
     assert [(level.resolution, level.dense) for level in levels] == list(zip(spec.resolutions, spec.dense, strict=True))
     table, x = random_table(spec, scale=1.0), random_points(300, kind)
-    ours = encode(x, table, levels)
+    ours = encode(x, padded(table, spec, levels), levels)
     assert torch.allclose(naive_encode(x, table, spec), ours, atol=1e-5)
     assert torch.allclose(better_eager_encode(x, table, spec), ours, atol=1e-5)
 

@@ -101,7 +101,8 @@ def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, 
         context.threads = 1 + number
         task.run(context.request, context)
         outputs.append(output_bytes(context))
-    assert set(outputs[0]) == {"field/field.json", "field/field.safetensors", "train.json"}
+    scalars = "scalars/events.out.tfevents.0.train"
+    assert set(outputs[0]) == {"field/field.json", "field/field.safetensors", "train.json", scalars}
     assert outputs[0] == outputs[1]
     assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
 

@@ -174,6 +174,7 @@ static void backward(const Net &net, const float *x, const float *hidden, const 
   const int chunks = (int)std::max<int64_t>(1, std::min<int64_t>(MAX_CHUNKS, tiles / TILES_A_CHUNK));
   const int hidden_rows = net.hidden_rows(), count = net.weight_count(), widest = net.widest();
   std::vector<float> partial((size_t)chunks * count);
+  if (n == 0) return (void)std::fill(d_weights, d_weights + count, 0.0f);
 #pragma omp parallel num_threads(threads)
   {
     Buffer input = buffer(net.widths[0] * PITCH), slope = buffer(widest * PITCH), next = buffer(widest * PITCH),
