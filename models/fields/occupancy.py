@@ -63,6 +63,10 @@ class OccupancyGrid(nn.Module):
         self.allowed &= (~cells).to(torch.uint8)
         self._decide(self.occupied_cells > 0)
 
+    def grow(self) -> None:
+        """Occupy the 26 neighbours of occupied cells as well."""
+        self._decide(nn.functional.max_pool3d(self.occupied_cells.float()[None], 3, 1, 1)[0] > 0)
+
     def _decide(self, occupied_cells: Tensor) -> None:
         self.occupied_cells = (occupied_cells & (self.allowed > 0)).to(torch.uint8)
         self.blocks = nn.functional.max_pool3d(self.occupied_cells.float()[None], COARSE)[0].to(torch.uint8)

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from models.camera import CameraSet, PoseSet, apply_similarity_to_c2w
+from models.camera import CameraSet, PoseSet
 from models.fields.base import Field
 from models.fields.hash_density import HashDensityField
-from models.fields.kernels.reference import COARSE
-from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
 from tasks.train.cameras import CameraChange
+from tasks.train.inputs import forbid_hidden, open_photos
 from tasks.train.memory import fitting
 from tasks.train.methods.hash_density import Options
 from tasks.train.parallel import threads_of
-from tasks.train.photos import PixelBank
 from tasks.train.radiance import RadianceLearner
-from tasks.train.stream import StreamBank, open_bank
 from tasks.train.trainer import Budget, Progress, train
-from tasks.train.visibility import hidden_cells
 
 FEATURES = 16
 
@@ -59,8 +53,9 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     device = context.device
 
     field = _new_field(poses, options, context.request.seed).to(device)
-    bank = _bank(poses, "train", options, options.photo_memory_gb, context)
-    heldout_bank = _bank(poses, "heldout", options, options.photo_memory_gb / 4, context) if heldout else None
+    where, memory_gb = options.photos, options.photo_memory_gb
+    bank = open_photos(poses, "train", where, memory_gb, context)
+    heldout_bank = open_photos(poses, "heldout", where, memory_gb / 4, context) if heldout else None
     learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
     budget = Budget(
         steps=options.steps,
@@ -85,25 +80,6 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     return fitted._replace(cameras=refined, camera_change=learner.cameras.change())
 
 
-def _bank(
-    poses: PoseSet, split: Literal["train", "heldout"], options: Options, memory_gb: float, context: Context
-) -> PixelBank | StreamBank:
-    def open_file(path: str) -> Path:
-        return context.fetch("pose", path)
-
-    seed = context.request.seed
-    return open_bank(
-        poses.of_split(split),
-        open_file,
-        poses.world_from_field,
-        memory_gb,
-        context.device,
-        context.check,
-        options.photos,
-        seed,
-    )
-
-
 def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
     """An untrained field whose cells near cameras, and those too few cameras see, are empty for good."""
     masked = any(image.mask for image in poses.of_split("train"))
@@ -123,24 +99,5 @@ def _new_field(poses: PoseSet, options: Options, seed: int) -> HashDensityField:
         cascades=options.cascades,
     )
     field.reset(torch.Generator().manual_seed(seed))
-    forbid_hidden(field.cells, poses, options)
+    forbid_hidden(field.cells, poses, options.minimum_views, options.near)
     return field
-
-
-def forbid_hidden(grid: OccupancyGrid, poses: PoseSet, options: Options) -> None:
-    """Empty the blocks of cells whose centres `visibility.hidden_cells` names."""
-    images = poses.of_split("train")
-    field_from_world = np.linalg.inv(np.array(poses.world_from_field))
-    side = grid.resolution // COARSE
-    inner = cell_centres(side).double().numpy()
-    centres = np.concatenate([inner * 2**cascade for cascade in range(grid.cascades)])
-    hidden = hidden_cells(
-        centres,
-        [image.camera for image in images],
-        [apply_similarity_to_c2w(field_from_world, image.c2w) for image in images],
-        options.minimum_views,
-        options.near,
-    )
-    coarse = torch.from_numpy(hidden).view(grid.cascades, side, side, side)
-    fine = coarse.repeat_interleave(COARSE, 1).repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)
-    grid.forbid(fine)

@@ -28,12 +28,17 @@ class Pixels(NamedTuple):
     """[R, 3] unit directions in field coordinates."""
     rgb: Tensor
     """[R, 3] sRGB in [0, 1]."""
-    used: Tensor
-    """[R] bool: whether the mask lets the pixel count."""
+    alpha: Tensor
+    """[R] in [0, 1]: how much of the pixel the mask lets count."""
     photo: Tensor
     """[R] int64, which photo."""
     number: Tensor
     """[R] int64, the pixel's number: photo by photo, row by row."""
+
+    @property
+    def used(self) -> Tensor:
+        """[R] bool: whether the mask lets the pixel count."""
+        return self.alpha >= 0.5
 
 
 class Photo(NamedTuple):
@@ -111,7 +116,7 @@ class PixelBank(Rig):
                 np.full(width * height, 255, np.uint8) if mask is None else mask.ravel()
                 for (width, height), mask in zip(self.sizes, masks, strict=True)
             ]
-            self._mask = torch.from_numpy(np.concatenate(full) >= 128).to(device)
+            self._mask = torch.from_numpy(np.concatenate(full)).to(device)
 
     @property
     def masked(self) -> bool:
@@ -136,8 +141,9 @@ class PixelBank(Rig):
     def take(self, index: Tensor) -> Pixels:
         """The pixels of numbers [R] int64 in [0, pixels)."""
         photo, local = self.place(index)
-        used = torch.ones_like(index, dtype=torch.bool) if self._mask is None else self._mask[index]
-        return Pixels(*self.rays(photo, local), self._rgb[index].float() / 255.0, used, photo, index)
+        rgb = self._rgb[index].float() / 255.0
+        alpha = torch.ones_like(rgb[:, 0]) if self._mask is None else self._mask[index].float() / 255.0
+        return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
 
     def survey(self, count: int, generator: torch.Generator) -> Pixels:
         """`count` pixels that stand for all; the generator is a CPU's."""

@@ -24,6 +24,8 @@ from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
 HUBER_DELTA = 0.1
+TABLE_RATE = 3.0
+"""Factor on the tables' learning rate: an entry that is not touched does not ride on its momentum (ops.SparseAdam)."""
 WARM_UP_STEPS = 20
 """Steps over which the learning rate rises."""
 DECAY_FROM, FINAL_RATE = 0.4, 0.02
@@ -125,7 +127,7 @@ class RadianceLearner:
             group["lr"] = rate * group["scale"] * (self.steps_done >= group.get("start", 0))
         self.optimiser.step()
         for table in self.tables.values():
-            table.step(rate)
+            table.step(rate * TABLE_RATE)
 
     def _schedule(self, share: float) -> float:
         decay: float = FINAL_RATE ** (max(0.0, share - DECAY_FROM) / (1.0 - DECAY_FROM))
@@ -136,7 +138,7 @@ class RadianceLearner:
         pixels = self._corrected(self.bank.take(self._candidates(2 * self.rays)))
         rays = (pixels.rays_o.detach(), pixels.rays_d.detach())
         t_in, t_out = cube_interval(*rays, self.options.near, self.field.extent)
-        allowed = torch.ones_like(pixels.used) if self.empty_outside_mask else pixels.used
+        allowed = torch.ones_like(pixels.alpha, dtype=torch.bool) if self.empty_outside_mask else pixels.used
         useful = (t_out > t_in) & allowed
         if self.error_map is not None:
             useless = pixels.number[~useful]
@@ -175,7 +177,7 @@ class RadianceLearner:
         target = pixels.rgb
         if self.empty_outside_mask:
             behind = self._random(len(target), 3)
-            target = torch.where(pixels.used[:, None], target, behind)
+            target = torch.lerp(behind, target, pixels.alpha[:, None])
             predicted = seen.light + seen.through[:, None] * behind
         else:
             visible = seen.through.detach() > VISIBLE

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.camera import Camera, PosedImage
+from models.camera import Camera
 from tasks.train.photos import (
     BYTES_A_PIXEL,
     Photo,
-    PixelBank,
     Pixels,
     Rig,
-    bytes_of,
-    cameras_in_field,
-    load_bank,
-    read_photo,
 )
 
 TURN_EVERY = 16
@@ -64,7 +57,7 @@ class StreamBank(Rig):
         self.window = min(self.photos, max(2, int(memory_gb * 1e9 / (BYTES_A_PIXEL * self._room))))
         self._order = torch.randperm(self.photos, generator=torch.Generator().manual_seed(seed)).tolist()
         self._rgb = torch.zeros(self.window * self._room, 3, dtype=torch.uint8, device=device)
-        self._used = torch.zeros(self.window * self._room, dtype=torch.bool, device=device)
+        self._mask = torch.zeros(self.window * self._room, dtype=torch.uint8, device=device)
         self._slot_of = torch.full((self.photos,), -1, dtype=torch.int64, device=device)
         self._in_slot: list[int | None] = [None] * self.window
         self._reader = ThreadPoolExecutor(1, "photos")
@@ -97,7 +90,7 @@ class StreamBank(Rig):
             self._slot_of[gone] = -1
         part = slice(slot * self._room, slot * self._room + rgb.shape[0] * rgb.shape[1])
         self._rgb[part] = torch.from_numpy(rgb).view(-1, 3).to(self._rgb.device)
-        self._used[part] = True if mask is None else torch.from_numpy(mask >= 128).view(-1).to(self._used.device)
+        self._mask[part] = 255 if mask is None else torch.from_numpy(mask).view(-1).to(self._mask.device)
         self._slot_of[photo], self._in_slot[slot] = slot, photo
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -112,7 +105,8 @@ class StreamBank(Rig):
         """The pixels of numbers [R] int64, all of photos in memory."""
         photo, local = self.place(index)
         at = self._slot_of[photo] * self._room + local
-        return Pixels(*self.rays(photo, local), self._rgb[at].float() / 255.0, self._used[at], photo, index)
+        rgb, alpha = self._rgb[at].float() / 255.0, self._mask[at].float() / 255.0
+        return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
 
     def survey(self, count: int, generator: torch.Generator) -> Pixels:
         """`count` pixels of SURVEYED photos, read one after the other; the generator is a CPU's."""
@@ -123,44 +117,14 @@ class StreamBank(Rig):
             share = count // len(photos) + (number < count % len(photos))
             local = torch.randint(rgb.shape[0] * rgb.shape[1], (share,), generator=generator)
             colours = torch.from_numpy(rgb.reshape(-1, 3))[local].float() / 255.0
-            used = torch.ones(share, dtype=torch.bool) if mask is None else torch.from_numpy(mask.ravel() >= 128)[local]
+            alpha = torch.ones(share) if mask is None else torch.from_numpy(mask.ravel())[local].float() / 255.0
             device = self.starts.device
             which, local = torch.full((share,), photo, device=device), local.to(device)
             rays = self.rays(which, local)
-            parts.append(Pixels(*rays, colours.to(device), used.to(device), which, self.starts[photo] + local))
+            parts.append(Pixels(*rays, colours.to(device), alpha.to(device), which, self.starts[photo] + local))
         return Pixels(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def close(self) -> None:
         """Stop reading ahead."""
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._ahead.clear()
-
-
-def open_bank(
-    images: Sequence[PosedImage],
-    open_file: Callable[[str], Path],
-    world_from_field: npt.ArrayLike,
-    memory_gb: float,
-    device: str,
-    check: Callable[[], None],
-    photos: Literal["auto", "memory", "stream"],
-    seed: int,
-) -> PixelBank | StreamBank:
-    """The photos as a bank of pixels: all in memory (as `load_bank`), or streamed at full size.
-
-    Args:
-        photos: `memory`, `stream`, or `auto`: streamed if they do not fit into `memory_gb`.
-
-    Raises:
-        DigitizeError(undecodable, wrong_size, too_few_images).
-    """
-    if photos == "memory" or (photos == "auto" and bytes_of(images) <= memory_gb * 1e9):
-        return load_bank(images, open_file, world_from_field, memory_gb, device, check)
-    cameras, c2f = cameras_in_field(images, world_from_field)
-
-    def read(number: int) -> Photo:
-        return read_photo(images[number], cameras[number], open_file)
-
-    masked = any(image.mask is not None for image in images)
-    check()
-    return StreamBank(cameras, c2f, read, masked, memory_gb, seed, device)

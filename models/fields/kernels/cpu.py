@@ -10,6 +10,7 @@ import ctypes
 import functools
 import logging
 import math
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 from models.fields.kernels.levels import Level
 
 log = logging.getLogger(__name__)
-VERSION = 2
+VERSION = 3
 """Of the C interface."""
 BUILDS = ("avx512", "avx2", "portable")
 """Best first."""
@@ -57,10 +58,14 @@ def _open(build: str) -> ctypes.CDLL | None:
 
 @functools.cache
 def library(build: str | None = None) -> ctypes.CDLL | None:
-    """The library of a build, or of the best one; None where there is none, with one warning."""
+    """The library of a build, or of the best one; None where there is none, with one warning.
+
+    The environment variable DIGITIZE_KERNELS names a build to use instead of the best, to compare them.
+    """
     if build is not None:
         return _open(build)
-    found = next((opened for name in BUILDS if (opened := _open(name))), None)
+    wanted = os.environ.get("DIGITIZE_KERNELS")
+    found = next((opened for name in BUILDS if wanted in (None, name) and (opened := _open(name))), None)
     if found is None:
         log.warning(
             "compiled CPU kernels not found (no C++ compiler when the package was installed, %s): training runs in "
@@ -198,7 +203,7 @@ def march(
     """Distances [N] of the samples in occupied cells, and how many each ray has [R] int64."""
     _single(rays_o, rays_d, t_in, t_out, jitter)
     counts = torch.empty(len(t_in), dtype=torch.int64)
-    longest = float((t_out - t_in).clamp(min=0.0).amax()) if len(t_in) else 0.0
+    longest = float((t_out - t_in).nan_to_num(0.0).clamp(min=0.0).amax()) if len(t_in) else 0.0
     most = math.ceil(longest / step) + 1
     room = torch.empty(len(t_in) * most)
     total = _lib().march(

@@ -100,7 +100,7 @@ class Options(Record):
 
 
 PRESETS: dict[str, dict[str, object]] = {
-    "preview": {"steps": 2000},
+    "preview": {"steps": 4000},
     "standard": {"steps": 15000, "log2_table": 19, "levels": 12, "max_resolution": 1024, "colour_layers": 2},
     "high": {
         "steps": 40000,
@@ -115,7 +115,7 @@ PRESETS: dict[str, dict[str, object]] = {
     },
 }
 
-SAMPLES_PER_S = 0.4e6
+SAMPLES_PER_S = 1.1e6
 """Training samples a second on two CPU cores with 10 levels."""
 
 

@@ -27,7 +27,7 @@ static int threads = 1;
   default: return 1;                                                                                                   \
   }
 
-EXPORT int digitize_version() { return 2; }
+EXPORT int digitize_version() { return 3; }
 EXPORT int digitize_lanes() { return mlp::LANES; }
 EXPORT void set_threads(int count) { threads = count; }
 EXPORT int get_threads() { return threads; }
@@ -47,7 +47,7 @@ EXPORT int encode_backward_position(const float *x, const float *table, const en
 
 EXPORT int64_t mlp_hidden_floats(int layers, const int32_t *widths, int64_t n) {
   const mlp::Net net{layers, widths, nullptr};
-  return (n + mlp::TILE - 1) / mlp::TILE * net.hidden_rows() * mlp::TILE;
+  return (n + mlp::TILE - 1) / mlp::TILE * net.hidden_rows() * mlp::PITCH;
 }
 EXPORT void mlp_forward(int layers, const int32_t *widths, const float *const *weights, const float *x, int64_t n,
                         float *y, float *hidden) {

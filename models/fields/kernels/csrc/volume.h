@@ -61,8 +61,9 @@ static inline bool occupied_or_skip(const Grid &grid, const Ray &ray, float t, f
   for (int a = 0; a < 3; a++) fine[a] = Grid::cell(p[a], inverse_extent, grid.side), coarse[a] = fine[a] / 4;
   const bool block = Grid::looked_up(grid.blocks, cascade, coarse_side, coarse);
   if (block && Grid::looked_up(grid.cells, cascade, grid.side, fine)) return true;
-  float exit = block ? ray.leaves(fine, grid.side, extent) : ray.leaves(coarse, coarse_side, extent);
-  if (cascade > 0) exit = std::min(exit, t + step * 4); // a cell may reach into a smaller cascade: look again soon
+  // A block may reach into the next smaller cascade where its side is no multiple of that one's; a cell never does.
+  const bool by_cell = block || (cascade > 0 && grid.side % 16 != 0);
+  const float exit = by_cell ? ray.leaves(fine, grid.side, extent) : ray.leaves(coarse, coarse_side, extent);
   // One step back from the wall: rounding must not carry the ray past the first sample behind it.
   const float ahead = (exit - t_in) / step - jitter;
   k = std::max(k + 1, (int64_t)std::floor(std::min(ahead, 1e9f)));
