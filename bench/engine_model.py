@@ -1,4 +1,4 @@
-"""The product's kernels in the trainer of `baselines/eager_trainer.py`: same networks, grid, refresh, samples and rates.
+"""The product's kernels in the trainer of `baselines/eager_trainer.py`: same networks, grid and rates.
 
 What differs is how it is computed: marching, encoding, networks and compositing by `models.fields.kernels.ops`,
 harmonics once a ray, no colour and no gradient for samples that no light comes from, sparse Adam for the table.

@@ -141,7 +141,7 @@ class PixelBank(Rig):
     def take(self, index: Tensor) -> Pixels:
         """The pixels of numbers [R] int64 in [0, pixels)."""
         photo, local = self.place(index)
-        rgb = self._rgb[index].float() / 255.0
+        rgb = self._rgb.index_select(0, index).float() / 255.0
         alpha = torch.ones_like(rgb[:, 0]) if self._mask is None else self._mask[index].float() / 255.0
         return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
 

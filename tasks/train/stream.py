@@ -105,7 +105,7 @@ class StreamBank(Rig):
         """The pixels of numbers [R] int64, all of photos in memory."""
         photo, local = self.place(index)
         at = self._slot_of[photo] * self._room + local
-        rgb, alpha = self._rgb[at].float() / 255.0, self._mask[at].float() / 255.0
+        rgb, alpha = self._rgb.index_select(0, at).float() / 255.0, self._mask[at].float() / 255.0
         return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
 
     def survey(self, count: int, generator: torch.Generator) -> Pixels:
