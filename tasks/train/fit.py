@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -13,13 +12,11 @@ from models.fields.base import Field
 from models.fields.hash_density import HashDensityField
 from tasks.context import Context
 from tasks.train.cameras import CameraChange
-from tasks.train.inputs import forbid_hidden
+from tasks.train.inputs import forbid_hidden, open_photos
 from tasks.train.memory import fitting
 from tasks.train.methods.hash_density import Options
 from tasks.train.parallel import threads_of
-from tasks.train.photos import PixelBank
 from tasks.train.radiance import RadianceLearner
-from tasks.train.stream import StreamBank, open_bank
 from tasks.train.trainer import Budget, Progress, train
 
 FEATURES = 16
@@ -59,8 +56,9 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     field = new_field(options, context.request.seed, outside=not (options.mask_use == "empty" and masked))
     forbid_hidden(field.cells, poses, options.minimum_views, options.near)
     field.to(device)
-    bank = _bank(poses, "train", options, options.photo_memory_gb, context)
-    heldout_bank = _bank(poses, "heldout", options, options.photo_memory_gb / 4, context) if heldout else None
+    where, memory_gb = options.photos, options.photo_memory_gb
+    bank = open_photos(poses, "train", where, memory_gb, context)
+    heldout_bank = open_photos(poses, "heldout", where, memory_gb / 4, context) if heldout else None
     learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
     budget = Budget(
         steps=options.steps,
@@ -83,25 +81,6 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
         return fitted
     refined = learner.cameras.refined(poses.of_split("train"), poses.world_from_field)
     return fitted._replace(cameras=refined, camera_change=learner.cameras.change())
-
-
-def _bank(
-    poses: PoseSet, split: Literal["train", "heldout"], options: Options, memory_gb: float, context: Context
-) -> PixelBank | StreamBank:
-    def open_file(path: str) -> Path:
-        return context.fetch("pose", path)
-
-    seed = context.request.seed
-    return open_bank(
-        poses.of_split(split),
-        open_file,
-        poses.world_from_field,
-        memory_gb,
-        context.device,
-        context.check,
-        options.photos,
-        seed,
-    )
 
 
 def new_field(options: Options, seed: int, outside: bool) -> HashDensityField:

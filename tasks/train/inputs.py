@@ -13,7 +13,8 @@ from models.errors import DigitizeError, ReasonCode
 from models.fields.kernels.reference import COARSE
 from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
-from tasks.train.photos import PixelBank, load_bank
+from tasks.train.photos import Photo, PixelBank, bytes_of, cameras_in_field, load_bank, read_photo
+from tasks.train.stream import StreamBank
 from tasks.train.visibility import hidden_cells
 
 
@@ -41,6 +42,31 @@ def open_bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: flo
 
     images = poses.of_split(split)
     return load_bank(images, open_file, poses.world_from_field, memory_gb, context.device, context.check)
+
+
+def open_photos(
+    poses: PoseSet,
+    split: Literal["train", "heldout"],
+    where: Literal["auto", "memory", "stream"],
+    memory_gb: float,
+    context: Context,
+) -> PixelBank | StreamBank:
+    """The pixels of one split, all in memory (as `open_bank`) or streamed at full size.
+
+    Args:
+        where: `memory`, `stream`, or `auto`: streamed if they do not fit into `memory_gb`.
+    """
+    images = poses.of_split(split)
+    if where == "memory" or (where == "auto" and bytes_of(images) <= memory_gb * 1e9):
+        return open_bank(poses, split, memory_gb, context)
+    context.check()
+    cameras, c2f = cameras_in_field(images, poses.world_from_field)
+
+    def read(number: int) -> Photo:
+        return read_photo(images[number], cameras[number], lambda path: context.fetch("pose", path))
+
+    masked = any(image.mask is not None for image in images)
+    return StreamBank(cameras, c2f, read, masked, memory_gb, context.request.seed, context.device)
 
 
 def forbid_hidden(grid: OccupancyGrid, poses: PoseSet, minimum_views: int, near: float) -> None:

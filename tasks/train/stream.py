@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.camera import Camera, PosedImage
+from models.camera import Camera
 from tasks.train.photos import (
     BYTES_A_PIXEL,
     Photo,
-    PixelBank,
     Pixels,
     Rig,
-    bytes_of,
-    cameras_in_field,
-    load_bank,
-    read_photo,
 )
 
 TURN_EVERY = 16
@@ -112,9 +105,8 @@ class StreamBank(Rig):
         """The pixels of numbers [R] int64, all of photos in memory."""
         photo, local = self.place(index)
         at = self._slot_of[photo] * self._room + local
-        return Pixels(
-            *self.rays(photo, local), self._rgb[at].float() / 255.0, self._mask[at].float() / 255.0, photo, index
-        )
+        rgb, alpha = self._rgb.index_select(0, at).float() / 255.0, self._mask[at].float() / 255.0
+        return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
 
     def survey(self, count: int, generator: torch.Generator) -> Pixels:
         """`count` pixels of SURVEYED photos, read one after the other; the generator is a CPU's."""
@@ -136,33 +128,3 @@ class StreamBank(Rig):
         """Stop reading ahead."""
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._ahead.clear()
-
-
-def open_bank(
-    images: Sequence[PosedImage],
-    open_file: Callable[[str], Path],
-    world_from_field: npt.ArrayLike,
-    memory_gb: float,
-    device: str,
-    check: Callable[[], None],
-    photos: Literal["auto", "memory", "stream"],
-    seed: int,
-) -> PixelBank | StreamBank:
-    """The photos as a bank of pixels: all in memory (as `load_bank`), or streamed at full size.
-
-    Args:
-        photos: `memory`, `stream`, or `auto`: streamed if they do not fit into `memory_gb`.
-
-    Raises:
-        DigitizeError(undecodable, wrong_size, too_few_images).
-    """
-    if photos == "memory" or (photos == "auto" and bytes_of(images) <= memory_gb * 1e9):
-        return load_bank(images, open_file, world_from_field, memory_gb, device, check)
-    cameras, c2f = cameras_in_field(images, world_from_field)
-
-    def read(number: int) -> Photo:
-        return read_photo(images[number], cameras[number], open_file)
-
-    masked = any(image.mask is not None for image in images)
-    check()
-    return StreamBank(cameras, c2f, read, masked, memory_gb, seed, device)

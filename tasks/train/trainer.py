@@ -150,6 +150,8 @@ def train(learner: Learner, budget: Budget, context: Context) -> Progress:
 
 
 def _evaluate(learner: Learner, progress: Progress) -> None:
+    if progress.history and progress.history[-1]["step"] == progress.step:
+        return
     progress.history.append({"step": progress.step, "psnr": learner.evaluate(), "loss": progress.loss})
 
 

@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from models.camera import Camera, PosedImage, apply_similarity_to_c2w, matrix4
+from models.camera import Camera, PosedImage, PoseSet, apply_similarity_to_c2w, matrix4
 from models.errors import DigitizeError, ReasonCode
 from models.fields.occupancy import cell_centres
-from tasks.train.photos import PixelBank, load_bank
+from tasks.train.inputs import open_photos
+from tasks.train.photos import Photo, PixelBank, cameras_in_field, load_bank, read_photo
 from tasks.train.render import field_rays
-from tasks.train.stream import TURN_EVERY, StreamBank, open_bank
+from tasks.train.stream import TURN_EVERY, StreamBank
 from tasks.train.visibility import hidden_cells
 from tests.models.fields.analytic import SphereField
 from tests.synthetic.scenes import look_at
+from tests.tasks.train.train_capture import train_context, write_capture
 
 WORLD_FROM_FIELD = np.array([[0.0, -2, 0, 1], [2, 0, 0, 2], [0, 0, 2, 3], [0, 0, 0, 1]])
 
@@ -68,9 +71,13 @@ def test_photos_are_halved_to_fit(tmp_path: Path) -> None:
 
 def streamed(folder: Path, images: tuple[PosedImage, ...], photos: float) -> StreamBank:
     memory_gb = photos * 4e-9 * images[0].camera.width * images[0].camera.height
-    bank = open_bank(images, folder.joinpath, WORLD_FROM_FIELD, memory_gb, "cpu", lambda: None, "auto", seed=3)
-    assert isinstance(bank, StreamBank)
-    return bank
+    cameras, c2f = cameras_in_field(images, WORLD_FROM_FIELD)
+    masked = images[0].mask is not None
+
+    def read(number: int) -> Photo:
+        return read_photo(images[number], cameras[number], folder.joinpath)
+
+    return StreamBank(cameras, c2f, read, masked, memory_gb, 3, "cpu")
 
 
 @pytest.mark.parametrize("masks", [False, True])
@@ -109,11 +116,18 @@ def test_the_window_is_a_matter_of_the_step_alone(tmp_path: Path) -> None:
 
 
 def test_photos_that_fit_are_not_streamed(tmp_path: Path) -> None:
-    images = write_photos(tmp_path, [(8, 6)] * 2)
-    for photos, kind in (("auto", PixelBank), ("memory", PixelBank), ("stream", StreamBank)):
-        bank = open_bank(images, tmp_path.joinpath, np.eye(4), 1.0, "cpu", lambda: None, photos, seed=0)  # type: ignore[arg-type]
-        assert type(bank) is kind
-        bank.close()
+    store = write_capture(tmp_path, 5, 16)
+    context = train_context(store, tmp_path)
+    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
+    small = 1e-9 * 16 * 16
+    cases: list[tuple[Literal["auto", "memory", "stream"], float, type]] = [
+        ("auto", 1.0, PixelBank),
+        ("auto", small, StreamBank),
+        ("memory", small, PixelBank),
+        ("stream", 1.0, StreamBank),
+    ]
+    for where, memory_gb, kind in cases:
+        assert type(open_photos(poses, "train", where, memory_gb, context)) is kind
 
 
 def test_wrong_pictures_are_refused(tmp_path: Path) -> None:

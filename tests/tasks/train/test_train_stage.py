@@ -161,6 +161,8 @@ def test_budgets_of_time_and_plateau_stop_early(capture: FolderStore, tmp_path: 
     good = train_context(capture, tmp_path / "good", steps=2000, evaluate_every=10, target_db=11.0)
     facts = task.run(good.request, good).facts
     assert facts["steps"] < 500
+    steps = [entry["step"] for entry in json.loads((good.output / "train.json").read_text())["history"]]
+    assert steps == list(range(10, facts["steps"] + 1, 10))
     assert facts["psnr_heldout"] >= 11.0
 
 
