@@ -24,6 +24,21 @@ from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
 HUBER_DELTA = 0.1
+WARM_UP_STEPS = 20
+"""Steps over which the learning rate rises."""
+DECAY_FROM, FINAL_RATE = 0.4, 0.02
+"""From that share of the budget on the rate falls, exponentially, to that factor."""
+REFRESH_EVERY, WARM_GRID_STEPS = 16, 256
+CELL_OPACITY = 0.01
+"""A cell is occupied when a single step through it may be that opaque."""
+MISS_SHARE = 0.15
+"""Rays that miss the cube, as a share of those that hit it: they train the model of the outside alone."""
+VISIBLE = 4e-3
+"""Transmittance of the cube, one step of an 8-bit picture, below which what is behind is not trained."""
+CAMERA_RATE = 0.03
+"""Learning rate of the camera corrections, as a factor."""
+CAMERAS_FROM = 100
+"""Steps before the cameras move: first there must be something to align them to."""
 EVALUATION_PIXELS = 1 << 13
 EVALUATION_SEED = 12345
 
