@@ -61,6 +61,7 @@ def check_machine(settings: RunSettings) -> list[Thunk]:
         lambda: [check_import("open3d", _OPEN3D, _OPEN3D_ADVICE)],
         lambda: [check_import("pycolmap", _PYCOLMAP, "Install it again: pip install --force-reinstall pycolmap.")],
         lambda: [check_torch(settings)],
+        lambda: [check_import("kernels", _KERNELS, _KERNELS_ADVICE, Level.WARN)],
         lambda: [check_import("prefect", "import prefect\nprint(prefect.__version__)", _REINSTALL)],
         lambda: [check_import("ray", "import ray\nprint(ray.__version__)", _RAY_ADVICE, Level.WARN)],
         lambda: [check_cpu(), check_memory()],
@@ -74,6 +75,15 @@ _OPEN3D = "import open3d\nprint(open3d.__version__)"
 _OPEN3D_ADVICE = (
     "A missing library such as libusb-1.0.so.0, libGL.so.1 or libgomp.so.1 comes with the system: "
     "apt-get install libusb-1.0-0 libgl1 libgomp1."
+)
+_KERNELS = """
+from models.fields.kernels import cpu
+found = cpu.library()
+assert found is not None, "not compiled: training runs in plain torch, several times slower"
+print(f"compiled, {found.digitize_lanes()} lanes")
+"""
+_KERNELS_ADVICE = (
+    "Install a C++ compiler with OpenMP (Debian: g++), then install again: pip install -e . or make install."
 )
 # Pillow before pycolmap, as the stages do: the other way round, two copies of libjpeg or libtiff can meet.
 _PYCOLMAP = "from PIL import Image\nimport pycolmap\nprint(pycolmap.__version__)"

@@ -111,6 +111,7 @@ DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(metric="psnr_field", at_least=20.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_FIDELITY),
     Gate(metric="psnr_mesh", at_least=10.0, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_FIDELITY),
     Gate(metric="psnr_mesh", at_least=18.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_FIDELITY),
+    Gate(metric="coverage_mesh", at_least=0.4, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="fscore_1pct", at_least=0.5, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="fscore_1pct", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="degenerate_share", at_most=0.01, otherwise=Verdict.REVIEW, reason=ReasonCode.MESH_DEFECT),
