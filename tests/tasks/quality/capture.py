@@ -262,9 +262,9 @@ def use_field(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, similarity: np.ndarra
 
     def render_image(
         _: Any, camera: Camera, c2w: Any, world_from_field: Any, check: Any = None
-    ) -> tuple[Any, Any, Any]:
+    ) -> types.SimpleNamespace:
         picture = render_textured(surface, camera, c2w, background=(0.5, 0.5, 0.5), supersample=2)
-        return picture.rgb, picture.depth, picture.mask.astype(np.float32)
+        return types.SimpleNamespace(rgb=picture.rgb, depth=picture.depth, opacity=picture.mask.astype(np.float32))
 
     module = types.ModuleType("tasks.train.render")
     module.render_image = render_image  # type: ignore[attr-defined]
