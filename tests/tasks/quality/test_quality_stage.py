@@ -151,8 +151,9 @@ def test_a_wrong_shape_is_rejected_with_the_numbers(
     result, _, page = judged(monkeypatch, good[0].with_prediction(tmp_path, small))
     assert result.verdict is Verdict.REJECT
     shape = [reason for reason in result.reasons if reason.code is ReasonCode.LOW_GEOMETRY]
-    assert len(shape) == 1 and re.search(r"reject: expected fscore_1pct >= 0.5, found 0", shape[0].message)
-    assert shape[0].hint and shape[0].hint in page
+    assert re.search(r"reject: expected fscore_1pct >= 0.5, found 0", shape[-1].message)
+    assert re.search(r"review: expected coverage_mesh >= 0.4, found 0", shape[0].message)
+    assert shape[-1].hint and shape[-1].hint in page
     assert "Rejected" in page
 
 
