@@ -27,7 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 QUICK_STAGES = {
     "pose": {"options": {"max_features": 1500}},
-    "train": {"options": {"steps": 40}},
+    "train": {"options": {"steps": 300}},
     "surface": {"options": {"resolution": 64, "faces": 2000, "texture_size": 512}},
     "quality": {"options": {"samples": 20000, "max_views": 1}},
 }
