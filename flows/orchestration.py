@@ -162,7 +162,7 @@ def _watch_server(run: str | None, cancel: threading.Event, over: threading.Even
         while not over.wait(_POLL_S):
             try:
                 state = client.read_flow_run(UUID(run)).state
-            except Exception:
+            except Exception:  # whatever it is (network, restart, a run that was deleted): ask again, the work goes on
                 continue
             if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
                 cancel.set()

@@ -17,7 +17,7 @@ from tasks.train.memory import fitting
 from tasks.train.methods.hash_density import Options
 from tasks.train.parallel import threads_of
 from tasks.train.radiance import RadianceLearner
-from tasks.train.trainer import Budget, Progress, train
+from tasks.train.trainer import Progress, train
 
 FEATURES = 16
 
@@ -60,17 +60,9 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     bank = open_photos(poses, "train", where, memory_gb, context)
     heldout_bank = open_photos(poses, "heldout", where, memory_gb / 4, context) if heldout else None
     learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
-    budget = Budget(
-        steps=options.steps,
-        seconds=options.seconds,
-        target_db=options.target_db,
-        plateau_db=options.plateau_db,
-        evaluate_every=options.evaluate_every,
-        checkpoint_every_s=options.checkpoint_every_s,
-    )
     try:
         with threads_of(context.threads):
-            progress = train(learner, budget, context)
+            progress = train(learner, options, context)
             psnr_train = learner.evaluate_training()
     finally:
         bank.close()

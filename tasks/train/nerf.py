@@ -23,7 +23,7 @@ from tasks.train.inputs import check_memory, forbid_hidden, megapixels_of, open_
 from tasks.train.methods.nerf import SLICE_SAMPLES, Options, estimate
 from tasks.train.parallel import threads_of
 from tasks.train.photos import PixelBank, Pixels
-from tasks.train.trainer import Budget, StepFacts, train
+from tasks.train.trainer import StepFacts, train
 
 FINAL_RATE = 0.1
 """The learning rate falls exponentially to that factor over the budget (section 5.3)."""
@@ -206,15 +206,8 @@ def fit_nerf(poses: PoseSet, options: Options, context: Context) -> Fitted:
     bank = open_bank(poses, "train", options.photo_memory_gb, context)
     heldout_bank = open_bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
     learner = NerfLearner(field, bank, heldout_bank, options, seed, device, context.threads)
-    budget = Budget(
-        steps=options.steps,
-        seconds=options.seconds,
-        plateau_db=options.plateau_db,
-        evaluate_every=options.evaluate_every,
-        checkpoint_every_s=options.checkpoint_every_s,
-    )
     with threads_of(1), learner.pool:
-        progress = train(learner, budget, context)
+        progress = train(learner, options, context)
         psnr_train = learner.evaluate_training()
         field.bake(CELL_OPACITY / field.step, torch.Generator(device).manual_seed(seed))
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None

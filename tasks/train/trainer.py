@@ -20,6 +20,7 @@ from torch import Tensor
 
 from models.errors import DigitizeError, ReasonCode
 from tasks.context import Context
+from tasks.train.budget import BudgetOptions
 from tasks.train.pace import Pace
 
 CHECKPOINT = "trainer.safetensors"
@@ -59,21 +60,6 @@ class Learner(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Budget:
-    """When to stop: at the first of these."""
-
-    steps: int
-    seconds: float | None = None
-    """Wall seconds of training. Gives up the promise of equal bytes."""
-    target_db: float = 0.0
-    """Stop when an evaluation reaches this PSNR; 0 never stops for that."""
-    plateau_db: float = 0.0
-    """Stop when three evaluations together gained less than this; 0 never stops for that."""
-    evaluate_every: int = 500
-    checkpoint_every_s: float = 30.0
-
-
 @dataclass
 class Progress:
     """Where a run stands. Part of every checkpoint."""
@@ -104,7 +90,7 @@ def keep_freed_memory() -> None:
         mallopt(option, value)
 
 
-def train(learner: Learner, budget: Budget, context: Context) -> Progress:
+def train(learner: Learner, budget: BudgetOptions, context: Context) -> Progress:
     """Train until the budget is spent; resumes from a checkpoint of an earlier attempt.
 
     Raises:
@@ -195,13 +181,13 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["progress"]  # noqa: SIM118
 
 
-def _share(progress: Progress, budget: Budget) -> float:
+def _share(progress: Progress, budget: BudgetOptions) -> float:
     """Share of the budget that is spent."""
     by_time = progress.seconds / budget.seconds if budget.seconds else 0.0
     return min(1.0, max(progress.step / budget.steps, by_time))
 
 
-def _finished(progress: Progress, budget: Budget) -> bool:
+def _finished(progress: Progress, budget: BudgetOptions) -> bool:
     if _share(progress, budget) >= 1.0:
         return True
     if budget.target_db > 0 and progress.history and progress.history[-1]["psnr"] >= budget.target_db:
@@ -211,7 +197,7 @@ def _finished(progress: Progress, budget: Budget) -> bool:
     return progress.history[-1]["psnr"] - progress.history[-4]["psnr"] < budget.plateau_db
 
 
-def _report(context: Context, progress: Progress, budget: Budget, pace: Pace) -> None:
+def _report(context: Context, progress: Progress, budget: BudgetOptions, pace: Pace) -> None:
     facts: dict[str, Any] = {"step": progress.step}
     if progress.seconds > 0:
         facts["samples_per_s"] = round(progress.samples / progress.seconds)
@@ -222,7 +208,7 @@ def _report(context: Context, progress: Progress, budget: Budget, pace: Pace) ->
     context.progress(_share(progress, budget), f"step {progress.step} of {budget.steps}", facts)
 
 
-def _remaining(progress: Progress, budget: Budget, pace: Pace) -> tuple[float, float] | None:
+def _remaining(progress: Progress, budget: BudgetOptions, pace: Pace) -> tuple[float, float] | None:
     """Seconds that are left, low and high; from the next evaluation on, where that may end the run."""
     left = pace.remaining(budget.steps - progress.step)
     if left is None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from models.camera import PoseSet
-from models.record import Record
 from models.resources import Estimate, Resources
+from tasks.train.budget import BudgetOptions
 
 if TYPE_CHECKING:
     from tasks.context import Context
@@ -22,19 +22,11 @@ if TYPE_CHECKING:
 VERSION = "1"
 
 
-class Options(Record):
+class Options(BudgetOptions):
     """What can be chosen. Lengths are in field units: the region's cube is 2 wide."""
 
     steps: int = Field(default=200_000, ge=1)
     """Optimisation steps. Raise it when the held-out PSNR of the report still climbs at the end."""
-    seconds: float | None = Field(default=None, gt=0)
-    """Stop after that many seconds of training as well. Equal inputs then no longer give equal bytes."""
-    plateau_db: float = Field(default=0.0, ge=0)
-    """Stop when three evaluations in a row together gained less than this many dB; 0 never does."""
-    evaluate_every: int = Field(default=500, ge=1)
-    """Steps between evaluations on held-out pixels."""
-    checkpoint_every_s: float = Field(default=30.0, gt=0)
-    """Seconds between checkpoints. Lower it on machines that are taken away without warning."""
     rays: int = Field(default=4096, ge=1)
     """Rays of a step. Lower it for more steps in the same time."""
     coarse_samples: int = Field(default=64, ge=3)
