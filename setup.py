@@ -23,6 +23,7 @@ FLAGS = [
     "-Wno-maybe-uninitialized",
 ]
 BUILDS = {
+    "amx": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "avx2": ["-march=x86-64-v3"],
 }

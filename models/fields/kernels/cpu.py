@@ -1,7 +1,7 @@
 """The C++ kernels by ctypes: float32 on CPUs. The functions every backend has are described in `ops`.
 
-The library is built when the package is (setup.py), for AVX-512 and for AVX2; the best that this machine can run is
-loaded at the first use. `set_threads` says how many threads it uses; its results do not depend on that.
+The library is built when the package is (setup.py), for AVX2, AVX-512 and AVX-512 with AMX; the best that this machine
+can run is loaded at the first use. `set_threads` says how many threads it uses; its results do not depend on that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,11 +22,19 @@ from torch import Tensor
 from models.fields.kernels.levels import Level
 
 log = logging.getLogger(__name__)
-VERSION = 3
+VERSION = 4
 """Of the C interface."""
-BUILDS = ("avx512", "avx2", "portable")
+BUILDS = ("amx", "avx512", "avx2", "portable")
 """Best first."""
-NEEDS = {"avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"), "avx2": ("avx2", "fma"), "portable": ()}
+AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
+NEEDS = {
+    "amx": (*AVX512, "avx512_bf16", "amx_tile", "amx_bf16"),
+    "avx512": AVX512,
+    "avx2": ("avx2", "fma"),
+    "portable": (),
+}
+Precision = Literal["half", "ieee"]
+"""Of networks: `half` rounds to bfloat16 and sums in float32 where the machine multiplies matrices so (AMX)."""
 
 
 def _cpu_flags() -> set[str]:
@@ -164,28 +173,34 @@ def _net(weights: Sequence[Tensor]) -> tuple[ctypes.Array[ctypes.c_int32], ctype
     return (ctypes.c_int32 * len(widths))(*widths), (ctypes.c_void_p * len(weights))(*addresses)
 
 
-def mlp_forward(x: Tensor, weights: Sequence[Tensor], keep: bool) -> tuple[Tensor, Tensor | None]:
-    """y [Co, N] of x [Ci, N], and the hidden activations if they are to be kept."""
+def _half(precision: Precision) -> int:
+    return int(precision == "half" and _lib().half_networks())
+
+
+def mlp_forward(
+    x: Tensor, weights: Sequence[Tensor], keep: bool, precision: Precision = "half"
+) -> tuple[Tensor, Tensor | None]:
+    """y [Co, N] of x [Ci, N], and what the backward pass wants to see again, if it is to be kept."""
     _single(x)
     widths, addresses = _net(weights)
-    layers, count = len(weights), _i64(x.shape[1])
+    layers, count, half = len(weights), _i64(x.shape[1]), _half(precision)
     y = torch.empty(weights[-1].shape[0], x.shape[1])
-    hidden = torch.empty(_lib().mlp_hidden_floats(layers, widths, count)) if keep else None
-    _lib().mlp_forward(layers, widths, addresses, _at(x), count, _at(y), _at(hidden))
+    hidden = torch.empty(_lib().mlp_hidden_floats(layers, widths, count, half)) if keep else None
+    _lib().mlp_forward(layers, widths, addresses, _at(x), count, _at(y), _at(hidden), half)
     return y, hidden
 
 
 def mlp_backward(
-    x: Tensor, weights: Sequence[Tensor], hidden: Tensor, d_y: Tensor, want_dx: bool
+    x: Tensor, weights: Sequence[Tensor], hidden: Tensor, d_y: Tensor, want_dx: bool, precision: Precision = "half"
 ) -> tuple[Tensor | None, list[Tensor]]:
-    """d_x [Ci, N] if wanted, and the gradients of the weights."""
+    """d_x [Ci, N] if wanted, and the gradients of the weights; `hidden` was kept at the same precision."""
     _single(x, hidden, d_y)
     widths, addresses = _net(weights)
     d_x = torch.empty_like(x) if want_dx else None
     flat = torch.empty(sum(weight.numel() for weight in weights))
-    _lib().mlp_backward(
-        len(weights), widths, addresses, _at(x), _at(hidden), _at(d_y), _i64(x.shape[1]), _at(d_x), _at(flat)
-    )
+    sizes = (len(weights), widths, addresses)
+    arrays = (_at(x), _at(hidden), _at(d_y), _i64(x.shape[1]), _at(d_x), _at(flat))
+    _lib().mlp_backward(*sizes, *arrays, _half(precision))
     parts = torch.split(flat, [weight.numel() for weight in weights])
     return d_x, [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 

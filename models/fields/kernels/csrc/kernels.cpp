@@ -1,5 +1,6 @@
 // The CPU kernels behind a plain C interface: no Python and no torch headers, so one binary serves every version of both.
-// Built twice, for AVX2 and for AVX-512 (setup.py); cpu.py chooses one at import. Pointers are to contiguous arrays.
+// Built for AVX2, for AVX-512 and for AVX-512 with AMX (setup.py); cpu.py chooses one at import. Pointers are to
+// contiguous arrays.
 #include <cstdint>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -11,6 +12,7 @@ static int threads = 1;
 // clang-format off
 #include "encode.h"
 #include "mlp.h"
+#include "amx.h"
 #include "volume.h"
 #include "adam.h"
 #include "limits.h"
@@ -27,7 +29,7 @@ static int threads = 1;
   default: return 1;                                                                                                   \
   }
 
-EXPORT int digitize_version() { return 3; }
+EXPORT int digitize_version() { return 4; }
 EXPORT int digitize_lanes() { return mlp::LANES; }
 EXPORT void set_threads(int count) { threads = count; }
 EXPORT int get_threads() { return threads; }
@@ -45,17 +47,40 @@ EXPORT int encode_backward_position(const float *x, const float *table, const en
   WITH_FEATURES(features, encode::backward_position<F>(x, table, levels, count, n, d_out, d_x))
 }
 
-EXPORT int64_t mlp_hidden_floats(int layers, const int32_t *widths, int64_t n) {
+// Whether networks can be computed in bfloat16 (`half` below): on the matrix unit, once the system has given it.
+EXPORT int half_networks() {
+#ifdef DIGITIZE_AMX
+  static const bool ready = amx::prepare();
+  return ready;
+#else
+  return 0;
+#endif
+}
+EXPORT int64_t mlp_hidden_floats(int layers, const int32_t *widths, int64_t n, int half) {
   const mlp::Net net{layers, widths, nullptr};
+#ifdef DIGITIZE_AMX
+  if (half) return amx::hidden_halves(net, n) / 2;
+#endif
+  (void)half;
   return (n + mlp::TILE - 1) / mlp::TILE * net.hidden_rows() * mlp::PITCH;
 }
 EXPORT void mlp_forward(int layers, const int32_t *widths, const float *const *weights, const float *x, int64_t n,
-                        float *y, float *hidden) {
-  mlp::forward({layers, widths, weights}, x, n, y, hidden);
+                        float *y, float *hidden, int half) {
+  const mlp::Net net{layers, widths, weights};
+#ifdef DIGITIZE_AMX
+  if (half) return amx::forward(net, x, n, y, (amx::Half *)hidden);
+#endif
+  (void)half;
+  mlp::forward(net, x, n, y, hidden);
 }
 EXPORT void mlp_backward(int layers, const int32_t *widths, const float *const *weights, const float *x,
-                         const float *hidden, const float *d_y, int64_t n, float *d_x, float *d_weights) {
-  mlp::backward({layers, widths, weights}, x, hidden, d_y, n, d_x, d_weights);
+                         const float *hidden, const float *d_y, int64_t n, float *d_x, float *d_weights, int half) {
+  const mlp::Net net{layers, widths, weights};
+#ifdef DIGITIZE_AMX
+  if (half) return amx::backward(net, x, (const amx::Half *)hidden, d_y, n, d_x, d_weights);
+#endif
+  (void)half;
+  mlp::backward(net, x, hidden, d_y, n, d_x, d_weights);
 }
 
 EXPORT int64_t march(const float *o, const float *d, const float *t_in, const float *t_out, const float *jitter,

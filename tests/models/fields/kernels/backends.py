@@ -46,4 +46,4 @@ def load(name: str) -> Backend:
 
     if not cpu.available():
         pytest.skip("the compiled kernels are not built (no C++ compiler at install)")
-    return Backend(cpu, "cpu", {})
+    return Backend(cpu, "cpu", {"precision": "ieee"})
