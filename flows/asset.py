@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flows.leases import Leases
 from flows.plan import AssetPlan
 from flows.progress import Board
 from flows.runner import Runner
 from flows.state import committed
 from models.errors import DigitizeError, ReasonCode
+from models.lease import Lease
 from models.quality import Verdict, worst
 from models.results import STAGES, Done, Reason, Stage, StageRequest
 from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
@@ -138,12 +140,19 @@ def _stopped(plan: AssetPlan, board: Board, found: Walk, stage: Stage, error: Di
     )
 
 
-def run_with_progress(runner: Runner, board: Board, request: StageRequest, cancelled: Callable[[], bool]) -> Done:
-    """Run one stage and show its progress on the board."""
+def run_with_progress(
+    runner: Runner, board: Board, leases: Leases, request: StageRequest, cancelled: Callable[[], bool]
+) -> Done:
+    """Run one stage while its lease is held, and show its progress on the board."""
 
     def on_progress(share: float, message: str, facts: dict[str, object]) -> None:
         board.change_stage(request.asset, request.stage, share=share, message=message, facts=facts)
 
+    def on_waiting(lease: Lease) -> None:
+        where = lease.host.partition(" ")[0] or "somewhere"
+        board.change_stage(request.asset, request.stage, message=f"another run on {where} is at work on this stage")
+
     if cancelled():
         raise DigitizeError(ReasonCode.CANCELLED, "the run was cancelled", retryable=True, asset=request.asset)
-    return runner.run(request, on_progress, cancelled)
+    with leases.hold(request, cancelled, on_waiting) as done:
+        return runner.run(request, on_progress, cancelled) if done is None else done

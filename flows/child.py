@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from flows.devices import cpu_cores
 from flows.job import Job, decode, error_from_dict
-from flows.worker import GRACE_S, Assignment
+from flows.worker import GRACE_S, Assignment, describe, perform
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from models.results import Done
@@ -32,6 +32,18 @@ _LOG_BYTES = 1 << 20
 _PREFIX = "digitize-attempt-"
 _LOCK = "lock"
 _STALE_S = 60.0
+
+
+def run_job(job: Job, on_progress: ProgressSink, cancelled: Callable[[], bool]) -> Done:
+    """Run a stage as its job asks: in a child process, or in this one. Raises DigitizeError as `run_in_child` does."""
+    if job.isolated:
+        return run_in_child(job, on_progress, cancelled)
+    with tempfile.TemporaryDirectory(dir=job.scratch) as folder:
+        assignment = Assignment(job=job, folder=folder, deadline=time.time() + job.request.resources.timeout_s)
+        try:
+            return perform(assignment, on_progress, cancelled)
+        except Exception as error:
+            raise describe(error, job) from error
 
 
 def run_in_child(job: Job, on_progress: ProgressSink, cancelled: Callable[[], bool]) -> Done:

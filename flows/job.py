@@ -23,6 +23,11 @@ class Job(Record):
     """Local folder for attempts; None for the system's temporary folder."""
     door: str = ""
     """`module:function` of the stage's door; empty for the stage's own."""
+    isolated: bool = True
+    """False runs the stage in the calling process, where nothing can kill it: for doors that end by themselves, when
+    the cost of everything else is measured."""
+    version: str = ""
+    """The distribution's version where the run was started; nodes with another one refuse the job."""
 
     @property
     def door_name(self) -> str:

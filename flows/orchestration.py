@@ -8,11 +8,12 @@ run before this module is imported: Prefect reads its settings on import.
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -21,20 +22,24 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.utilities.annotations import quote
 
 from flows.asset import run_asset, run_with_progress
+from flows.leases import Leases
 from flows.plan import AssetPlan
 from flows.progress import Board
 from flows.runner import Runner
 from models.errors import DigitizeError, ReasonCode
+from models.lease import Lease
 from models.results import Done, StageRequest
 from models.status import AssetStatus, Phase
 from models.store import Store
 
 RETRIES = 2
 RETRY_DELAY_S = 2
+_log = logging.getLogger("digitize.flow")
+
 _POLL_S = 2.0
 """Between two looks at whether somebody cancelled the flow run on the server."""
 
@@ -50,6 +55,8 @@ class Session:
     cancel: threading.Event
     window: int
     """Assets in flight."""
+    leases: Leases | None = None
+    """Held while the flow runs."""
 
 
 _sessions: dict[str, Session] = {}
@@ -79,7 +86,9 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
     watcher = threading.Thread(target=_watch_server, args=(run, shared.cancel, over), daemon=True)
     watcher.start()
     try:
-        _run_window(iter(assets), session, run, min(shared.window, len(assets)))
+        with Leases(shared.store, run, _end_ghost) as leases:
+            _sessions[session] = replace(shared, leases=leases)
+            _run_window(iter(assets), session, run, min(shared.window, len(assets)))
     finally:
         over.set()
         watcher.join()
@@ -151,7 +160,8 @@ def digitize_stage(asset: str, stage: str, request: StageRequest, session: str) 
     """One stage of one asset, wherever the runner puts it. The caller quotes the request so that Prefect does
     not search it for futures."""
     shared = _sessions[session]
-    return run_with_progress(shared.runner, shared.board, request, shared.cancel.is_set)
+    assert shared.leases is not None
+    return run_with_progress(shared.runner, shared.board, shared.leases, request, shared.cancel.is_set)
 
 
 def _watch_server(run: str | None, cancel: threading.Event, over: threading.Event) -> None:
@@ -167,6 +177,20 @@ def _watch_server(run: str | None, cancel: threading.Event, over: threading.Even
             if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
                 cancel.set()
                 return
+
+
+def _end_ghost(lease: Lease) -> None:
+    """Say on the server that a run whose work was taken over has crashed: its process can no longer say so itself."""
+    if lease.run is None:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(lease.run)).state
+            if state is not None and not state.is_final():
+                lost: State[Any] = Crashed(message="its process is gone; another run has taken its work over")
+                client.set_flow_run_state(UUID(lease.run), lost, force=True)
+    except Exception as error:  # another server, a run that was deleted, no network: the work goes on all the same
+        _log.warning("run %s is lost, and the server could not be told: %s", lease.run, error)
 
 
 def _slug(batch: str) -> str:

@@ -28,8 +28,12 @@ def write_status(store: Store, status: AssetStatus) -> AssetStatus:
 
 
 def is_lost(status: AssetStatus) -> bool:
-    """Whether a status says `running` although its run has stopped writing."""
-    return status.phase is Phase.RUNNING and time.time() - status.updated_at > LOST_AFTER_S
+    """Whether a status says `running` although its run has stopped writing.
+
+    A time that lies ahead is as suspect as one long gone: a clock was set between the two, and the next heartbeat of a
+    run that lives corrects it.
+    """
+    return status.phase is Phase.RUNNING and abs(time.time() - status.updated_at) > LOST_AFTER_S
 
 
 def with_stage(status: AssetStatus, stage: Stage, **changes: Any) -> AssetStatus:

@@ -32,6 +32,7 @@ from typing import Any
 from flows.job import Job, encode, error_to_dict
 from models.errors import DigitizeError, ReasonCode
 from models.record import Record
+from models.results import Done
 from tasks.context import Context, ProgressSink
 
 GRACE_S = 1.0
@@ -185,6 +186,13 @@ def _sender(report: int) -> Callable[..., None]:
 
 
 def _run(assignment: Assignment, send: Callable[..., None], stopped: Callable[[], bool]) -> int:
+    done = perform(assignment, _throttled(send), stopped)
+    send(done=done.model_dump(mode="json"))
+    return 0
+
+
+def perform(assignment: Assignment, progress: ProgressSink, stopped: Callable[[], bool]) -> Done:
+    """Run the stage in this process, below the assignment's folder. Raises whatever the stage raises."""
     # Pillow first: pycolmap before it corrupts the heap
     from PIL import Image  # noqa: F401  isort: skip
     from flows.devices import choose_device
@@ -204,13 +212,11 @@ def _run(assignment: Assignment, send: Callable[..., None], stopped: Callable[[]
         device=choose_device(job.device, job.request.resources.gpu_memory_gb),
         threads=job.threads,
         deadline=assignment.deadline,
-        progress=_throttled(send),
+        progress=progress,
         cancelled=stopped,
     )
     module, _, function = job.door_name.partition(":")
-    done = run_stage(getattr(importlib.import_module(module), function), job.request, context)
-    send(done=done.model_dump(mode="json"))
-    return 0
+    return run_stage(getattr(importlib.import_module(module), function), job.request, context)
 
 
 def _throttled(send: Callable[..., None]) -> ProgressSink:

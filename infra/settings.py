@@ -36,7 +36,10 @@ class RunSettings(BaseSettings):
     runner: Literal["inline", "ray"] = "inline"
     """`inline`: one child process a stage on this machine; `ray`: one Ray task a stage."""
     ray_address: str | None = None
-    """`auto`, `host:port` or `ray://host:port`; None starts Ray on this machine."""
+    """`auto`, `host:port` or `ray://host:port`; `http://host:8265` hands the whole run to that cluster as a Ray job;
+    None starts Ray on this machine."""
+    gpu_memory_gb: float | None = Field(default=None, gt=0)
+    """Memory of one GPU of the cluster in GB; None asks the first one."""
     assets_at_once: int = Field(default=0, ge=0)
     """Assets in flight; 0 chooses by the runner (1 inline, 4 with Ray)."""
     scratch: Path | None = None

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "prefect": ("flows/",),
-    "ray": ("flows/runner.py",),
+    "ray": ("flows/runner",),
     "boto3": ("infra/storage.py",),
     "botocore": ("infra/storage.py",),
     "torch": ("models/fields/", "tasks/train/", "tasks/surface/", "tasks/quality/"),

@@ -12,6 +12,7 @@ import typer
 from flows.commands.output import DebugOption, JsonOption, Output, SpecArgument, reporting
 from flows.commands.planning import AssetOption
 from flows.exit_codes import ExitCode, exit_code_of_phases
+from flows.runner.jobs import is_jobs_address
 from models.results import Stage
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ RunnerOption = Annotated[
     typer.Option("--runner", help="Where stages run: child processes here, or Ray. Else DIGITIZE_RUNNER."),
 ]
 RayOption = Annotated[
-    str | None, typer.Option("--ray-address", metavar="ADDRESS", help="auto, host:port or ray://host:port.")
+    str | None,
+    typer.Option("--ray-address", metavar="ADDRESS", help="auto, host:port, ray://host:port or http://host:8265."),
 ]
 AtOnceOption = Annotated[int | None, typer.Option("--at-once", metavar="N", min=1, help="Assets in flight.")]
 
@@ -46,8 +48,28 @@ def run(
     """
     with reporting("run", json, debug) as out:
         settings = _settings(runner, ray_address, at_once)
+        if settings.runner == "ray" and is_jobs_address(settings.ray_address):
+            _run_as_job(out, spec, asset, settings)
+            return
         plan = _plan(spec, asset)
         _run(out, spec, plan, settings)
+
+
+def _run_as_job(out: Output, spec: Path, assets: list[str] | None, settings: RunSettings) -> None:
+    """Hand the run to a Ray cluster and repeat what it says."""
+    from flows.runner.jobs import run_as_job
+    from models.spec_yaml import load_spec
+
+    assert settings.ray_address is not None
+    arguments = [part for name in assets or () for part in ("--asset", name)]
+    if settings.assets_at_once:
+        arguments += ["--at-once", str(settings.assets_at_once)]
+    environment = {"DIGITIZE_RUNNER": "ray", "DIGITIZE_RAY_ADDRESS": "auto"}
+    if api := os.environ.get("PREFECT_API_URL"):
+        environment["PREFECT_API_URL"] = api
+    job, code = run_as_job(settings.ray_address, load_spec(spec), arguments, environment, out.say)
+    out.document = {"job": job}
+    out.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.INTERNAL
 
 
 def rerun(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 from models.camera import PoseSet
 from models.manifest import Manifest, PublishedFile, StageProvenance
 from models.quality import worst
 from models.results import STAGES, Done, FileRef
+from models.version import software_version
 
 ROLES: dict[str, tuple[str, str, str]] = {
     # published name: (input, media type, role)
@@ -57,13 +57,6 @@ def build_manifest(asset: str, seed: int, dones: Mapping[str, Done], poses: Pose
             )
             for done in stages
         ),
-        software=f"asset-digitizer {_own_version()}",
+        software=f"asset-digitizer {software_version()}",
         seed=seed,
     )
-
-
-def _own_version() -> str:
-    try:
-        return version("asset-digitizer")
-    except PackageNotFoundError:
-        return "0+unknown"

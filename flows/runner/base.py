@@ -1,0 +1,65 @@
+"""What a runner is, and which one the settings ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from flows.job import Job
+from infra.settings import RunSettings
+from models.resources import Resources
+from models.results import Done, StageRequest
+from models.version import software_version
+from tasks.context import ProgressSink
+
+
+class Runner(Protocol):
+    """Runs stages. Safe to use from several threads."""
+
+    def run(self, request: StageRequest, on_progress: ProgressSink, cancelled: Callable[[], bool]) -> Done:
+        """Run a stage or reuse its commit. Raises DigitizeError as `flows.child.run_in_child` does."""
+        ...
+
+    def gpu_share(self, resources: Resources) -> float:
+        """The share of one GPU that a stage with these needs occupies here; 0 where it runs without one."""
+        ...
+
+    def gpus(self) -> float:
+        """The GPUs that stages can use."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the runner holds."""
+        ...
+
+
+def make_runner(settings: RunSettings, store_uri: str, door: str = "", *, isolated: bool = True) -> Runner:
+    """The runner that the settings ask for.
+
+    Args:
+        door: `module:function` to call instead of each stage's own door.
+        isolated: False runs stages in the Ray worker's own process; see `flows.job.Job.isolated`.
+
+    Raises DigitizeError(worker_lost) when the Ray cluster cannot be reached.
+    """
+    if settings.runner == "ray":
+        from flows.runner.ray_runner import RayRunner
+
+        return RayRunner(settings, store_uri, door, isolated=isolated)
+    from flows.runner.inline import InlineRunner
+
+    return InlineRunner(settings, store_uri, door, isolated=isolated)
+
+
+def job_of(request: StageRequest, settings: RunSettings, store_uri: str, door: str, isolated: bool) -> Job:
+    """What the process that runs the stage is told."""
+    return Job(
+        request=request,
+        store_uri=store_uri,
+        threads=settings.threads,
+        device=settings.device,
+        scratch=None if settings.scratch is None else str(settings.scratch),
+        door=door,
+        isolated=isolated,
+        version=software_version(),
+    )
