@@ -11,6 +11,7 @@ import typer
 
 from flows.commands.accounts import explain, status
 from flows.commands.health import doctor
+from flows.commands.nights import nightly
 from flows.commands.output import SCHEMA_VERSION
 from flows.commands.pictures import render
 from flows.commands.planning import plan
@@ -42,6 +43,7 @@ for _command, _panel in (
     (plan, _WORK),
     (run, _WORK),
     (rerun, _WORK),
+    (nightly, _WORK),
     (status, _LOOK),
     (explain, _LOOK),
     (render, _LOOK),

@@ -50,10 +50,12 @@ def log_file() -> Path:
 class _Server:
     """The temporary server of this process: started once, and gone when this process is, however that ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, schedules: bool) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        environment = child_environment(1) | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
+        environment = child_environment(1) | {"PREFECT_UI_ENABLED": "0"}
+        if not schedules:
+            environment["PREFECT__SERVER_EPHEMERAL"] = "1"  # none of the services that make runs of schedules
         with (home() / "server.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "flows.local_prefect", str(self.port)],
@@ -92,8 +94,11 @@ class _Server:
 _server: _Server | None = None
 
 
-def prepare() -> None:
+def prepare(schedules: bool = False) -> None:
     """Set what Prefect reads on import, and begin to start a temporary server unless PREFECT_API_URL names one.
+
+    Args:
+        schedules: whether that server makes the runs of schedules, too.
 
     What the user has set stays. A process that has imported Prefect before keeps the settings that it has.
     """
@@ -107,7 +112,7 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     if not os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
-        _server = _Server()
+        _server = _Server(schedules)
         os.environ["PREFECT_API_URL"] = _server.url
 
 

@@ -5,7 +5,7 @@ Light on purpose: no Prefect, no Ray, no torch, so that a finished batch is reco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,11 +94,16 @@ class BatchPlan:
     unusable: dict[str, DigitizeError]
 
 
-def plan_batch(spec_file: SpecFile, only: Iterable[str] = ()) -> BatchPlan:
+Refer = Callable[[str], ArtifactRef]
+"""What lies at a uri, by content: `source_ref`, or one that remembers."""
+
+
+def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | None = None) -> BatchPlan:
     """Resolve a specification.
 
     Args:
         only: asset ids to plan; all when empty.
+        refer: how sources are identified; `source_ref` when None.
 
     Raises DigitizeError(spec_invalid or not_built_yet) with file and line on unknown methods, options or ids. A
     source that is missing concerns its asset alone and lands in `unusable`.
@@ -113,7 +118,7 @@ def plan_batch(spec_file: SpecFile, only: Iterable[str] = ()) -> BatchPlan:
             continue
         stages = {stage: plan_stage(spec_file, index, asset, stage) for stage in STAGES}
         try:
-            sources = find_sources(spec_file, index, asset)
+            sources = find_sources(spec_file, index, asset, refer)
         except DigitizeError as error:
             error.asset = asset.id
             unusable[asset.id] = error
@@ -189,7 +194,9 @@ def merge_gates(*layers: Iterable[Gate]) -> tuple[Gate, ...]:
     return tuple(merged.values())
 
 
-def find_sources(spec_file: SpecFile, index: int, asset: AssetSpec) -> dict[str, ArtifactRef]:
+def find_sources(
+    spec_file: SpecFile, index: int, asset: AssetSpec, refer: Refer | None = None
+) -> dict[str, ArtifactRef]:
     """What the user gave for an asset, by content.
 
     Raises DigitizeError(source_not_found or source_empty) with the specification's line.
@@ -210,7 +217,7 @@ def find_sources(spec_file: SpecFile, index: int, asset: AssetSpec) -> dict[str,
         if not location:
             continue
         try:
-            sources[name] = source_ref(spec_file.resolve(location))
+            sources[name] = (refer or source_ref)(spec_file.resolve(location))
         except DigitizeError as error:
             where = ("assets", index, *places.get(name, (name,)))
             raise spec_file.error(where, error.message, error.code) from error

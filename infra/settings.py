@@ -11,6 +11,9 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_SECRETS = Path("/run/secrets") if Path("/run/secrets").is_dir() else None
+"""Where orchestrators put secrets as files, named as the variables in lower case."""
+
 
 class S3Settings(BaseSettings):
     """How to reach S3. Left empty, boto3's own chain applies (environment, profile, instance role)."""
@@ -18,7 +21,7 @@ class S3Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="DIGITIZE_S3_",
         frozen=True,
-        secrets_dir=Path("/run/secrets") if Path("/run/secrets").is_dir() else None,
+        secrets_dir=_SECRETS,
     )
 
     endpoint_url: str | None = None
@@ -47,3 +50,42 @@ class RunSettings(BaseSettings):
     threads: int = Field(default=0, ge=0)
     """Threads a stage may use; 0 for the CPU cores that it declares, at most those of the machine."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class NightSettings(BaseSettings):
+    """The catalogue of what is published and what it took, and the nights that keep it up to date."""
+
+    model_config = SettingsConfigDict(env_prefix="DIGITIZE_", frozen=True, secrets_dir=_SECRETS)
+
+    database_url: SecretStr | None = None
+    """`postgresql+pg8000://user:password@host/name`, or `sqlite:////path`; None for a file of this user."""
+    min_success_ratio: float = Field(default=0.9, ge=0, le=1)
+    """A night fails when a smaller share of the assets that it worked on ended with a result."""
+    tries: int = Field(default=3, ge=1)
+    """Nights that try an unchanged asset again which could not be worked on; then it waits for a change."""
+    notify_url: SecretStr | None = None
+    """Who hears how the night ended, as an Apprise URL (`slack://...`, `mailto://...`, `json://host/path`)."""
+    report_url: str | None = None
+    """Where people reach the Prefect UI, for the link in that message; None for PREFECT_UI_URL."""
+
+
+class UploadSettings(BaseSettings):
+    """Where news of uploads comes from."""
+
+    model_config = SettingsConfigDict(env_prefix="DIGITIZE_UPLOADS_", frozen=True, secrets_dir=_SECRETS)
+
+    queue_url: str | None = None
+    """The SQS queue that the bucket notifies; None for none."""
+    dead_letter_url: str | None = None
+    """The queue that SQS moves undeliverable messages to; `--replay` brings them back."""
+    sqs_endpoint_url: str | None = None
+    """Address of an SQS-compatible server; None for AWS."""
+    push_port: int = Field(default=0, ge=0, le=65535)
+    """Listen for events pushed over HTTP (Ceph, MinIO); 0 for not."""
+    push_host: str = "127.0.0.1"
+    push_token: SecretStr | None = None
+    """What pushers must show: `Authorization: Bearer TOKEN`, or the path `/events/TOKEN`. Required with `push_port`."""
+    sweep_s: float = Field(default=300.0, gt=0)
+    """Seconds between two looks at everything, which find what no event told of."""
+    poll_s: float = Field(default=5.0, gt=0)
+    """Seconds between two rounds."""

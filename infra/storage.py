@@ -160,7 +160,7 @@ class FolderStore:
                 status = path.stat()
             except FileNotFoundError:
                 continue
-            yield Stat(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+            yield Stat(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", status.st_mtime)
 
     @_disk_errors
     def delete(self, key: str) -> None:
@@ -294,7 +294,8 @@ class S3Store:
         try:
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield Stat(item["Key"].removeprefix(self._prefix), item["Size"], item["ETag"])
+                    key = item["Key"].removeprefix(self._prefix)
+                    yield Stat(key, item["Size"], item["ETag"], item["LastModified"].timestamp())
         except (BotoCoreError, ClientError) as error:
             raise self._unreachable(prefix, f"listing failed: {error}") from error
 

@@ -142,6 +142,39 @@ class AssetSpec(Record):
     gates: tuple[Gate, ...] = ()
 
 
+class CaptureSource(Record):
+    """A place where captures appear: each folder directly below it is an asset as soon as it is complete."""
+
+    under: str
+    """A folder, or `s3://bucket/prefix`; relative to the specification's folder."""
+    scale: Scale
+    """Of each capture that brings none of its own."""
+    complete: str = Field(default="capture.json", pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*")
+    """The object whose arrival says that a capture is complete (docs/operations.md)."""
+    quiet_minutes: float = Field(default=30.0, ge=0)
+    """A capture without that object is complete when nothing of it has changed for this long."""
+    preset: Preset | None = None
+    stages: dict[Stage, StageChoice] = Field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
+
+
+class CaptureFile(Record):
+    """One file that belongs to a capture."""
+
+    path: str
+    bytes: int | None = Field(default=None, ge=0)
+
+
+class CaptureManifest(Record):
+    """`capture.json`, written last beside the photos: the capture is complete. `{}` says just that."""
+
+    version: Literal[1] = 1
+    files: tuple[CaptureFile, ...] = ()
+    """What has to be there; the capture waits for files that are late."""
+    scale: Scale | None = None
+    preset: Preset | None = None
+
+
 class BatchSpec(Record):
     """A batch of assets: the whole of one YAML file."""
 
@@ -155,7 +188,15 @@ class BatchSpec(Record):
     stages: dict[Stage, StageChoice] = Field(default_factory=dict)
     """Choices for all assets; an asset's own come on top."""
     gates: tuple[Gate, ...] = ()
-    assets: tuple[AssetSpec, ...] = Field(min_length=1)
+    assets: tuple[AssetSpec, ...] = ()
+    captures: tuple[CaptureSource, ...] = ()
+    """Places where further assets appear."""
+
+    @model_validator(mode="after")
+    def _something(self) -> BatchSpec:
+        if not self.assets and not self.captures:
+            raise ValueError("expected at least one asset in `assets`, or a place in `captures`")
+        return self
 
     @field_validator("assets")
     @classmethod

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from models.errors import DigitizeError, ReasonCode
-from models.spec import BatchSpec
+from models.spec import AssetSpec, BatchSpec
 
 _MAX_BYTES = 16 << 20
 
@@ -32,6 +32,11 @@ class SpecFile:
     def folder(self) -> Path:
         """What relative paths in the specification start from."""
         return self.path.absolute().parent
+
+    def with_assets(self, assets: Sequence[AssetSpec]) -> SpecFile:
+        """The same file with further assets: errors in those point at the file's own lines as near as they can."""
+        spec = self.spec.model_copy(update={"assets": (*self.spec.assets, *assets)})
+        return SpecFile(self.path, spec, self._root)
 
     def resolve(self, location: str) -> str:
         """A path of the specification as an absolute path; `s3://` stays as it is."""

@@ -14,6 +14,8 @@ class Stat(NamedTuple):
     bytes: int
     etag: str
     """Changes whenever the content does; what `if_match` compares with."""
+    modified: float | None = None
+    """Unix time of the last change by the store's clock, where a listing tells."""
 
 
 @runtime_checkable

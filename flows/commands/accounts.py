@@ -54,12 +54,12 @@ def _code(statuses: list[AssetStatus]) -> ExitCode:
 
 def _find(spec: Path | None, uri: str | None, batch: str | None) -> tuple[Store, str, list[AssetStatus]]:
     """The store, the batch's name and its statuses, from a specification or from `--store` and `--batch`."""
+    from flows.captures import load_batch
     from flows.overview import read_statuses
     from infra.storage import open_store
-    from models.spec_yaml import load_spec
 
     if spec is not None and uri is None and batch is None:
-        spec_file = load_spec(spec)
+        spec_file = load_batch(spec)
         opened = open_store(spec_file.resolve(spec_file.spec.store))
         name = spec_file.spec.name
         return opened, name, read_statuses(opened, name, [asset.id for asset in spec_file.spec.assets])
@@ -149,11 +149,11 @@ def explain(
     Reasons with hints, what was tried, photos that were refused, gates with figures, where logs and report lie.
     """
     with reporting("explain", json, debug) as out:
+        from flows.captures import load_batch
         from flows.overview import give_account, read_statuses, remedy
         from infra.storage import open_store
-        from models.spec_yaml import load_spec
 
-        spec_file = load_spec(spec)
+        spec_file = load_batch(spec)
         known = [each.id for each in spec_file.spec.assets]
         if asset not in known:
             raise spec_file.error(("assets",), f"expected one of {', '.join(known)}, found '{asset}'")

@@ -43,12 +43,12 @@ def render(
             raise typer.BadParameter("expected either --turntable or --view N")
         if size % 2:
             raise typer.BadParameter(f"expected an even --size, found {size}")
+        from flows.captures import load_batch
         from flows.overview import read_statuses, stage_done
         from infra.storage import open_store
         from models.results import Stage
-        from models.spec_yaml import load_spec
 
-        spec_file = load_spec(spec)
+        spec_file = load_batch(spec)
         known = [each.id for each in spec_file.spec.assets]
         if asset not in known:
             raise spec_file.error(("assets",), f"expected one of {', '.join(known)}, found '{asset}'")

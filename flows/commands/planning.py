@@ -21,16 +21,16 @@ AssetOption = Annotated[
 def plan(spec: SpecArgument, asset: AssetOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """Show what a run would do, how long it takes, what it needs."""
     with reporting("plan", json, debug) as out:
+        from flows.captures import load_batch
         from flows.commands.output import error_document
         from flows.estimate import forecast, room, shortages, totals
         from flows.exit_codes import ExitCode
         from flows.plan import plan_batch
         from infra.settings import RunSettings
         from infra.storage import open_store
-        from models.spec_yaml import load_spec
 
         settings = RunSettings()
-        batch = plan_batch(load_spec(spec), asset or ())
+        batch = plan_batch(load_batch(spec), asset or ())
         assets = forecast(batch, open_store(batch.store_uri))
         total = totals(batch, assets, settings)
         here = room(batch, settings)

@@ -106,10 +106,10 @@ def _settings(runner: str | None, ray_address: str | None, at_once: int | None) 
 
 
 def _plan(spec: Path, assets: list[str] | None) -> BatchPlan:
+    from flows.captures import load_batch
     from flows.plan import plan_batch
-    from models.spec_yaml import load_spec
 
-    return plan_batch(load_spec(spec), assets or ())
+    return plan_batch(load_batch(spec), assets or ())
 
 
 def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> None:

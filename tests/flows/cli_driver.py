@@ -17,7 +17,7 @@ HEAVY = ("torch", "prefect", "ray", "open3d", "pycolmap", "boto3", "skimage", "s
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     install()
-    if sys.argv[2] in ("run", "rerun"):
+    if sys.argv[2] in ("run", "rerun", "nightly", "uploads"):
         install_runner(folder)
     try:
         main(sys.argv[2:])

@@ -13,7 +13,10 @@ from typing import Any
 
 from PIL import Image
 
+from flows.asset import run_asset
+from flows.batch import BatchOutcome
 from flows.plan import BatchPlan, plan_batch
+from flows.progress import Board
 from flows.state import committed, with_stage, write_status
 from infra.settings import RunSettings
 from infra.storage import open_store
@@ -224,3 +227,20 @@ def set_status(spec: Path, asset: str, **changes: Any) -> None:
     if updated_at is not None:
         data = written.model_copy(update={"updated_at": updated_at}).model_dump_json().encode()
         store.put_bytes(f"status/shelf/{asset}.json", data)
+
+
+def plain_batch(folder: Path) -> Callable[..., BatchOutcome]:
+    """`run_batch` with the stub runner and without Prefect."""
+
+    def run(plan: BatchPlan, settings: RunSettings, **_: Any) -> BatchOutcome:
+        store, board = open_store(plan.store_uri), Board(plan.name)
+        runner = StubRunner(folder, store)
+        for asset, error in plan.unusable.items():
+            failed = AssetStatus(batch=plan.name, asset=asset, phase=Phase.QUARANTINED, failure=Failure.of(error))
+            board.put(failed)
+        for each in plan.assets:
+            write_status(store, run_asset(each, store, board, lambda r: runner.run(r, lambda *_: None, bool), "run"))
+        statuses = {status.asset: status for status in board.all()}
+        return BatchOutcome(plan.name, statuses, False, False, 1.0, "run")
+
+    return run

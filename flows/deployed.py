@@ -1,0 +1,84 @@
+"""The flows that run by themselves: every night, on upload, housekeeping. The only other module that makes flows.
+
+Prefect schedules and shows them; the work is in `nightly`, `uploads` and `maintenance`, which know no Prefect.
+`flows.local_prefect.prepare` must have run before this module is imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, runtime
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_UI_URL
+from prefect.states import Completed, Failed
+
+from flows.night_summary import night_text, tell
+from flows.nightly import Night, run_night
+from infra.notify import notify
+from infra.settings import NightSettings, RunSettings
+
+
+@flow(name="digitize_nightly", flow_run_name="night of {spec}", persist_result=False)
+def digitize_nightly(spec: str, min_success_ratio: float | None = None) -> State[Any]:
+    """Digitize what changed since the last night. Fails only when too few of the assets ended with a result."""
+    given = {} if min_success_ratio is None else {"min_success_ratio": min_success_ratio}
+    settings = NightSettings(**given)  # type: ignore[arg-type]
+    try:
+        night = run_night(Path(spec), settings, RunSettings())
+    except Exception as error:
+        notify(settings, f"digitize: the night of {Path(spec).stem} could not begin", str(error), "failure")
+        raise
+    report_night(night)
+    tell(night, settings, run_link(settings) or night.summary)
+    for each in night.errors:
+        get_run_logger().warning(each)
+    return Completed(message=night.headline) if night.ok else Failed(message=night.headline)
+
+
+def run_link(settings: NightSettings) -> str:
+    """Where people see this flow run; empty without a server that they can reach."""
+    base = (settings.report_url or PREFECT_UI_URL.value() or "").rstrip("/")
+    return f"{base}/runs/flow-run/{runtime.flow_run.id}" if base and runtime.flow_run.id else ""
+
+
+def report_night(night: Night) -> None:
+    """The artifacts of a night: a table of what was done and why, a page, a link to the batch's run."""
+    name = _slug(night.agenda.plan.name)
+    statuses = {} if night.outcome is None else night.outcome.statuses
+    rows = []
+    for change in night.agenda.changes:
+        status = statuses.get(change.asset)
+        row = {"asset": change.asset, "did": str(change.need), "why": change.why}
+        if status is not None:
+            row |= {"ended": str(status.phase), "verdict": str(status.verdict or "")}
+        rows.append(row)
+    waiting = night.agenda.waiting
+    rows += [{"asset": each.asset, "did": "wait", "why": each.problem or "not complete"} for each in waiting]
+    create_table_artifact(key=f"night-{name}", table=rows, description=night.headline)
+    create_markdown_artifact(key=f"night-{name}-summary", markdown=_page(night), description=night.headline)
+    if night.outcome is not None and night.outcome.run and (base := PREFECT_UI_URL.value()):
+        link = f"{base.rstrip('/')}/runs/flow-run/{night.outcome.run}"
+        create_link_artifact(key=f"night-{name}-batch", link=link, link_text="the batch's run")
+
+
+def _page(night: Night) -> str:
+    hours = (night.ended_at - night.started_at) / 3600
+    lines = [f"# {night.headline}", "", "| | |", "|---|---|"]
+    lines += [f"| {word} | {count} |" for word, count in night.counts.items()]
+    lines += [
+        f"| with a result | {night.success_ratio:.0%} of those worked on, at least {night.min_success_ratio:.0%} |",
+        f"| took | {hours:.2f} h |",
+        f"| left for the next night | {night.left_over} |",
+        f"| summary | `{night.summary}` |",
+    ]
+    if text := night_text(night):
+        lines += ["", "```", text, "```"]
+    return "\n".join(lines)
+
+
+def _slug(name: str) -> str:
+    """Artifact keys are a-z, 0-9 and dashes."""
+    return "".join(char if char.isalnum() else "-" for char in name)
