@@ -34,7 +34,7 @@ Columns = dict[str, npt.NDArray[np.generic]]
 
 
 def write_ply(path: Path, mesh: Mesh) -> None:
-    """Write vertices, faces, and colours and uv (as `s`, `t`) where the mesh has them; a PLY holds no texture."""
+    """Write vertices, faces, and colours, uv (as `s`, `t`) and `seen` (0 or 1) where the mesh has them; no texture."""
     names = [("x", "<f8"), ("y", "<f8"), ("z", "<f8")]
     columns: list[npt.NDArray[Any]] = [mesh.vertices]
     if mesh.colors is not None:
@@ -43,6 +43,9 @@ def write_ply(path: Path, mesh: Mesh) -> None:
     if mesh.uv is not None:
         names += [("s", "<f8"), ("t", "<f8")]
         columns.append(mesh.uv)
+    if mesh.seen is not None:
+        names.append(("seen", "u1"))
+        columns.append(mesh.seen[:, None])
     vertices = np.empty(len(mesh.vertices), dtype=names)
     for (name, _), values in zip(names, (c for block in columns for c in block.T), strict=True):
         vertices[name] = values
@@ -59,7 +62,7 @@ def write_ply(path: Path, mesh: Mesh) -> None:
 
 
 def read_ply(path: Path) -> Mesh:
-    """Read a mesh. Colours and uv are None where the file has none; a file without faces gives an empty face array.
+    """Read a mesh. Colours, uv and `seen` are None where the file has none; without faces the face array is empty.
 
     Raises:
         DigitizeError: source_not_found, or undecodable when the file is not a PLY, ends early, or names vertices
@@ -104,7 +107,8 @@ def _parse(data: bytes) -> Mesh:
         if s in vertex and t in vertex:
             uv = np.stack([vertex[s], vertex[t]], 1).astype(np.float64)
             break
-    return Mesh(vertices, triangles, uv=uv, colors=colors)
+    seen = vertex["seen"] != 0 if "seen" in vertex else None
+    return Mesh(vertices, triangles, uv=uv, colors=colors, seen=seen)
 
 
 def _header(data: bytes) -> tuple[str, list[_Element], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ class Mesh:
     uv: [V, 2] float64, origin at the texture's lower left corner (glTF exporters flip v), or None.
     texture: [H, W, 3] uint8 sRGB, row 0 on top, or None.
     colors: [V, 3] uint8 sRGB per vertex, or None.
+    seen: [V] whether photographs show the vertex; False where the method made it up; None if unknown.
     """
 
     vertices: FloatArray
@@ -26,6 +27,18 @@ class Mesh:
     uv: FloatArray | None = None
     texture: ByteArray | None = None
     colors: ByteArray | None = None
+    seen: npt.NDArray[np.bool_] | None = None
+
+    def take(self, source: IntArray, faces: IntArray) -> Mesh:
+        """The mesh of vertices `source` [W] of this one, with all they hold, and of faces [F, 3] that number them."""
+        return replace(
+            self,
+            vertices=self.vertices[source],
+            faces=faces,
+            uv=None if self.uv is None else self.uv[source],
+            colors=None if self.colors is None else self.colors[source],
+            seen=None if self.seen is None else self.seen[source],
+        )
 
     @property
     def triangles(self) -> FloatArray:

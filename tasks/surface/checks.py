@@ -9,6 +9,7 @@ import numpy as np
 from models.camera import FloatArray
 from models.errors import DigitizeError, ReasonCode
 from tasks.mesh.mesh import Mesh
+from tasks.mesh.raycast import face_normals
 from tasks.surface.topology import components, edge_table, face_areas, signed_volume
 
 SLACK = 1e-6
@@ -41,6 +42,25 @@ def check_surface(mesh: Mesh, box: FloatArray, minimum_faces: int = 20) -> None:
     volume = signed_volume(mesh)
     if volume < 0:
         message = f"expected faces that look outwards, found a signed volume of {volume:.3g}"
+        raise DigitizeError(ReasonCode.INSIDE_OUT, message)
+
+
+def check_walls(mesh: Mesh, resolution: int) -> None:
+    """Refuse a surface that fills the cube [-1, 1]^3: it is closed at nearly all of the walls, its outside is inside.
+
+    A table or a wall behind the object reaches one or two of them.
+
+    Raises:
+        DigitizeError(inside_out): more than half of at least five of the walls is surface.
+    """
+    areas, centre, normals = face_areas(mesh), mesh.triangles.mean(1), face_normals(mesh)
+    covered = 0
+    for axis in range(3):
+        for side in (-1.0, 1.0):
+            at_wall = (side * centre[:, axis] > 1.0 - 3.0 / resolution) & (side * normals[:, axis] > 0.9)
+            covered += int(areas[at_wall].sum() > 0.5 * 4.0)
+    if covered >= 5:
+        message = f"expected an object inside its region, found a surface that covers {covered} of the region's 6 walls"
         raise DigitizeError(ReasonCode.INSIDE_OUT, message)
 
 

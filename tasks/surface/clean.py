@@ -52,7 +52,12 @@ def tidy(mesh: Mesh) -> Mesh:
     keep = (a != b) & (b != c) & (a != c)
     keep &= face_areas(mesh) > 0
     ordered = np.sort(faces, axis=1)
-    _, first = np.unique(ordered, axis=0, return_index=True)
+    span = int(faces.max(initial=0)) + 1
+    if span < 2_000_000:
+        # one number for three: sorting rows takes ten times as long
+        _, first = np.unique((ordered[:, 0] * span + ordered[:, 1]) * span + ordered[:, 2], return_index=True)
+    else:
+        _, first = np.unique(ordered, axis=0, return_index=True)
     single = np.zeros(len(faces), bool)
     single[first] = True
     return keep_faces(mesh, keep & single)

@@ -48,11 +48,13 @@ def rank_levels(
     keep: Callable[[FloatArray], npt.NDArray[np.bool_]] | None = None,
     threads: int = 0,
     check: Callable[[], None] = lambda: None,
+    broken_share: float = 0.0,
 ) -> list[float]:
     """FACTORS, the best first: by how far their surfaces lie from the field's rendered depth.
 
     Args:
         views: training views; a few are used.
+        broken_share: as `extract` has it.
         keep: which points [N, 3] of the world matter, as [N] bool (those above the support); all if None.
     """
     from tasks.train.render import render_image
@@ -74,7 +76,7 @@ def rank_levels(
     scores = []
     for factor in FACTORS:
         check()
-        local = extract(field, RESOLUTION, field.level * factor, check=check)
+        local = extract(field, RESOLUTION, field.level * factor, check=check, broken_share=broken_share)
         world = Mesh(transform_points(world_from_field, local.vertices), local.faces)
         scores.append(_disagreement(world, pictures, unit, threads) if len(local.faces) else np.inf)
     return [FACTORS[i] for i in np.argsort(scores, kind="stable")]

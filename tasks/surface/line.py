@@ -3,79 +3,31 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from models.camera import PoseSet, similarity_scale, transform_points
+from models.camera import PoseSet, transform_points
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
 from models.fields.base import Field
 from models.quality import Verdict
-from models.results import Reason, StageResult
+from models.results import StageResult
 from tasks.context import Context
 from tasks.mesh.io import write_ply
 from tasks.mesh.mesh import Mesh
 from tasks.surface.bake import Baked, bake
+from tasks.surface.base import SurfaceOptions
 from tasks.surface.checks import check_surface, statistics
-from tasks.surface.clean import Cleaned, clean
 from tasks.surface.colour import field_colours
 from tasks.surface.decimate import decimate
-from tasks.surface.extract import extract
-from tasks.surface.hidden import hidden_cells
-from tasks.surface.level import rank_levels
-from tasks.surface.support import cap, cut, heights
-from tasks.surface.topology import keep_faces, vertex_normals
+from tasks.surface.shape import CUBE, find_shape
+from tasks.surface.topology import vertex_normals
 from tasks.surface.unwrap import Atlas, textured, unwrap
 from tasks.surface.views import View
-
-MINIMUM_SIZE = 0.05
-"""Diagonal of the smallest object, as a share of the region's side; anything below is a floater."""
-CUBE = np.array([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
-
-_RETRIED = {ReasonCode.EMPTY_SURFACE, ReasonCode.ALL_FLOATERS, ReasonCode.INSIDE_OUT}
-
-
-class SurfaceOptions(Protocol):
-    """What the line reads of a method's options; `methods/isosurface.py` explains each."""
-
-    @property
-    def resolution(self) -> int: ...
-    @property
-    def smooth_cells(self) -> float: ...
-    @property
-    def support(self) -> str: ...
-    @property
-    def support_margin(self) -> float: ...
-    @property
-    def cap(self) -> bool: ...
-    @property
-    def floater_share(self) -> float: ...
-    @property
-    def faces(self) -> int: ...
-    @property
-    def texture_size(self) -> int: ...
-    @property
-    def angle_power(self) -> float: ...
-    @property
-    def blend_sharpness(self) -> float: ...
-    @property
-    def equalise(self) -> bool: ...
-    @property
-    def formats(self) -> tuple[str, ...]: ...
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The full mesh in the world and how it came about."""
-
-    mesh: Mesh
-    facts: dict[str, Any]
-    reasons: tuple[Reason, ...]
 
 
 def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
@@ -107,90 +59,6 @@ def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
     verdict = Verdict.REVIEW if shape.reasons else Verdict.ACCEPT
     context.progress(1.0, "surface done", {"faces": len(small.faces)})
     return StageResult(facts=facts, verdict=verdict, reasons=shape.reasons)
-
-
-def find_shape(field: Field, poses: PoseSet, views: list[View], options: SurfaceOptions, context: Context) -> Shape:
-    """The cleaned surface at the first level of the ladder that gives one."""
-    failure: DigitizeError | None = None
-    for factor in _factors(field, poses, views, options, context):
-        try:
-            mesh, facts = _at_level(field, field.level * factor, poses, views, options, context)
-        except DigitizeError as error:
-            if error.code not in _RETRIED:
-                raise
-            failure = failure or error
-            continue
-        reasons: list[Reason] = []
-        if failure is not None:
-            message = f"the likeliest level gave no surface ({failure.message}); {factor:g} times the field's level did"
-            reasons.append(Reason.of(failure.code, message))
-        if options.support == "cut" and poses.support is None:
-            message = "expected the plane of the support to cut the object off it, found none: the support was kept"
-            reasons.append(Reason.of(ReasonCode.NO_REGION, message, hint=_NO_PLANE))
-        return Shape(mesh, {**facts, "level": field.level * factor, "level_factor": factor}, tuple(reasons))
-    raise failure if failure is not None else DigitizeError(ReasonCode.EMPTY_SURFACE, "no level was tried")
-
-
-def _factors(
-    field: Field, poses: PoseSet, views: list[View], options: SurfaceOptions, context: Context
-) -> Sequence[float]:
-    """Multiples of the field's level to try in turn."""
-    if field.kind == "sdf":
-        return (1.0,)
-    support = poses.support if options.support == "cut" else None
-    above = (lambda points: heights(support, points) > 0) if support is not None else None
-    return rank_levels(field, views, poses.world_from_field, above, context.threads, context.check)
-
-
-_NO_PLANE = "Set `surface.options.support: keep` for objects without a support, or place the object on a flat table."
-
-
-def _at_level(
-    field: Field, level: float, poses: PoseSet, views: list[View], options: SurfaceOptions, context: Context
-) -> tuple[Mesh, dict[str, Any]]:
-    raw = _raw_surface(field, level, poses, options, context)
-    check_surface(raw, CUBE)
-    world = replace(raw, vertices=transform_points(poses.world_from_field, raw.vertices))
-    side = 2.0 * similarity_scale(poses.world_from_field)
-    context.progress(0.42, "cleaning", {"faces": len(world.faces)})
-    facts: dict[str, Any] = {"raw_faces": len(raw.faces), "support_cut": False}
-    if options.support == "cut" and poses.support is not None:
-        margin = options.support_margin * side
-        world = cut(world, poses.support, margin).mesh
-        if len(world.faces) == 0:
-            raise DigitizeError(ReasonCode.EMPTY_SURFACE, "expected an object above its support, found nothing there")
-        cleaned = _clean(world, views, options, side, context)
-        facts["support_cut"] = True
-        mesh = cleaned.mesh
-        if options.cap:
-            mesh, facts["caps"] = cap(mesh, poses.support, margin, 1e-6 * side)
-    else:
-        cleaned = _clean(world, views, options, side, context)
-        mesh = cleaned.mesh
-    facts["components_removed"] = cleaned.components_removed
-    facts["area_removed_share"] = cleaned.area_removed_share
-    facts["back_share"] = cleaned.back_share
-    return keep_faces(mesh, np.arange(len(mesh.faces))), facts
-
-
-def _raw_surface(field: Field, level: float, poses: PoseSet, options: SurfaceOptions, context: Context) -> Mesh:
-    """The field's surface in field coordinates, voids that no camera sees into filled. A coarse surface finds these."""
-    first = extract(field, options.resolution // 2, level, options.smooth_cells / 2, context.check)
-    if len(first.faces) == 0:
-        return first
-    context.progress(0.1, "what no camera sees", {})
-    inverse = np.linalg.inv(np.array(poses.world_from_field))
-    eyes = list(transform_points(inverse, np.array([image.centre for image in poses.images])))
-    solid = hidden_cells(first, eyes, poses.world_from_field, poses.support, context.threads, context.check)
-
-    def report(share: float) -> None:
-        context.progress(0.1 + 0.3 * share, "surface of the field", {})
-
-    return extract(field, options.resolution, level, options.smooth_cells, context.check, report, solid)
-
-
-def _clean(world: Mesh, views: list[View], options: SurfaceOptions, side: float, context: Context) -> Cleaned:
-    return clean(world, views, options.floater_share, MINIMUM_SIZE * side, context.threads, context.check)
 
 
 def _world_box(poses: PoseSet, mesh: Mesh) -> np.ndarray[Any, np.dtype[np.float64]]:

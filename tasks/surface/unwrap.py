@@ -82,13 +82,7 @@ def textured(mesh: Mesh, atlas: Atlas) -> Mesh:
     rows = np.concatenate([corner[:, None].astype(np.float64), uv], axis=1)
     unique, inverse = np.unique(rows, axis=0, return_inverse=True)
     source = unique[:, 0].astype(np.int64)
-    return replace(
-        mesh,
-        vertices=mesh.vertices[source],
-        faces=inverse.reshape(-1, 3).astype(np.int64),
-        uv=unique[:, 1:],
-        colors=None if mesh.colors is None else mesh.colors[source],
-    )
+    return replace(mesh.take(source, inverse.reshape(-1, 3).astype(np.int64)), uv=unique[:, 1:])
 
 
 def _uv_areas(corner_uv: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from models.results import StageResult
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "3"
+VERSION = "4"
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"resolution": 256, "faces": 20_000, "texture_size": 1024},
     "standard": {"resolution": 384, "faces": 50_000, "texture_size": 2048},
@@ -26,9 +26,10 @@ class Options(Record):
 
     resolution: int = Field(default=384, ge=32, le=2048)
     """Cells along the region of interest. Raise it when fine relief is missing; time grows with its square."""
-    smooth_cells: float = Field(default=1.0, ge=0, le=4)
+    smooth_cells: float | None = Field(default=None, ge=0, le=4)
     """Standard deviation, in cells, of a Gaussian over the field before the surface is taken: raise it when the
-    surface is pitted, lower it when edges are rounded; 0 for none."""
+    surface is pitted, lower it when edges are rounded. By default 1 for densities, and 0 for distances, whose vertices
+    are then moved onto the zero level exactly."""
     support: Literal["keep", "cut"] = "keep"
     """`cut` removes the table or mat below the object where the pose stage found its plane; `keep` leaves it."""
     support_margin: float = Field(default=0.01, ge=0, le=0.25)
@@ -36,6 +37,11 @@ class Options(Record):
     of the mat stays at the object's foot."""
     cap: bool = True
     """Close the cut with a flat base, so that the object is solid; without it stays open there."""
+    watertight: bool = True
+    """Close every hole that is left; off, the mesh stays open where the method left holes. It is manifold either way."""
+    unseen: Literal["keep", "remove"] = "keep"
+    """`remove` takes away the surface that fewer than two photos show, and leaves it open there; `keep` marks its
+    vertices (`seen` in the PLY)."""
     floater_share: float = Field(default=0.02, ge=0, le=1)
     """Parts smaller than this share of the largest part's area are removed. Lower it for objects in several pieces."""
     faces: int = Field(default=50_000, ge=100)

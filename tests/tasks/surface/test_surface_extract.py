@@ -10,10 +10,12 @@ import torch
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
+from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
 from tasks.surface import extract as module
-from tasks.surface.checks import statistics
-from tasks.surface.extract import LIMIT, NUDGE, extract
+from tasks.surface.checks import check_walls, statistics
+from tasks.surface.extract import NUDGE, extract
+from tasks.surface.sampler import LIMIT
 from tasks.surface.topology import face_areas, signed_volume
 from tests.models.fields.analytic import SphereField, TorusField
 
@@ -120,7 +122,62 @@ def test_a_stop_is_noticed_within_the_grid() -> None:
         extract(SphereField(), 32, check=stop)
 
 
+class Plates(Field):
+    """Two parallel plates so thin that no coarse sample need fall inside, as an exact distance."""
+
+    method = "surface_test_plates"
+    kind = "sdf"
+    level = 0.0
+
+    def query(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        box = torch.tensor([0.7, 0.7, 0.006], dtype=x.dtype)
+        shifted = torch.stack([x[:, 0], x[:, 1], x[:, 2].abs() - 0.217], 1)
+        over = shifted.abs() - box
+        return over.clamp(min=0).norm(dim=1) + over.max(1).values.clamp(max=0), x
+
+
+def test_plates_thinner_than_the_coarse_grid_are_found_whole() -> None:
+    mesh = extract(Plates(), 256)
+    figures = statistics(mesh)
+    assert (figures["components"], figures["genus"]) == (2, 0)
+    assert figures["volume"] == pytest.approx(2 * 1.4 * 1.4 * 0.012, rel=0.03)
+
+
+class Broken(SphereField):
+    """A ball some of whose values are not finite."""
+
+    method = "surface_test_broken"
+
+    def query(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        value, feature = super().query(x)
+        return torch.where((x[:, 0] > 0.9) & (x[:, 1] > 0.9), torch.full_like(value, torch.nan), value), feature
+
+
+def test_values_that_are_not_finite_are_refused_unless_they_are_few_and_allowed() -> None:
+    with pytest.raises(DigitizeError) as caught:
+        extract(Broken(0.5, kind="sdf"), 64)
+    assert caught.value.code == ReasonCode.NOT_FINITE
+    mesh = extract(Broken(0.5, kind="sdf"), 64, broken_share=0.2)
+    assert signed_volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.005)
+
+
+def test_a_field_with_its_sign_turned_fills_the_walls_and_is_turned_back() -> None:
+    class Turned(SphereField):
+        method = "surface_test_turned"
+
+        def query(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            value, feature = super().query(x)
+            return -value, feature
+
+    with pytest.raises(DigitizeError) as caught:
+        check_walls(extract(Turned(0.5, kind="sdf"), 64), 64)
+    assert caught.value.code == ReasonCode.INSIDE_OUT
+    mesh = extract(Turned(0.5, kind="sdf"), 64, flip=True)
+    check_walls(mesh, 64)
+    assert signed_volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.005)
+
+
 def test_welding_matters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_lookup", lambda table, keys: np.full(len(keys), -1, np.int64))
+    monkeypatch.setattr(module, "_edge_keys", lambda index, cells: np.arange(len(index)))
     mesh = extract(SphereField(kind="sdf"), 32)
     assert not statistics(replace(mesh))["watertight"]

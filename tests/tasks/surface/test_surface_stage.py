@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from PIL import Image
 
@@ -134,7 +135,7 @@ def test_a_missing_plane_is_reported_not_fatal(pose_folder: Path, tmp_path: Path
 def test_another_level_is_tried_and_admitted(
     pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.surface.line.rank_levels", lambda *given: [1.0, 0.5])
+    monkeypatch.setattr("tasks.surface.shape.rank_levels", lambda *given, **more: [1.0, 0.5])
     context = stage(tmp_path, pose_folder, _Faint(0.6))
     result = ran(context)
     assert result.facts["level_factor"] == 0.5
@@ -151,6 +152,58 @@ class _Faint(SphereField):
     def query(self, x: Any) -> Any:
         value, feature = super().query(x)
         return value * 0.4, feature
+
+
+class _Turned(SphereField):
+    """A ball whose sign is turned: the cube around it is solid."""
+
+    method = "analytic_turned"
+
+    def query(self, x: Any) -> Any:
+        value, feature = super().query(x)
+        return -value, feature
+
+
+class _Holed(SphereField):
+    """A ball with a few values that are not finite, far from its surface."""
+
+    method = "analytic_holed"
+
+    def query(self, x: Any) -> Any:
+        value, feature = super().query(x)
+        return torch.where(x.amin(1) > 0.8, torch.full_like(value, torch.inf), value), feature
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(_Turned, ReasonCode.INSIDE_OUT), (_Holed, ReasonCode.NOT_FINITE)],
+    ids=["inside out", "not finite"],
+)
+def test_a_defect_has_a_fallback_and_a_reason(
+    kind: type[SphereField], code: ReasonCode, pose_folder: Path, tmp_path: Path
+) -> None:
+    context = stage(tmp_path, pose_folder, kind(0.6, kind="sdf"))
+    result = ran(context)
+    assert result.verdict == Verdict.REVIEW
+    assert [reason.code for reason in result.reasons] == [code]
+    assert np.linalg.norm(read_ply(context.output / "mesh.ply").vertices, axis=1) == pytest.approx(RADIUS, abs=0.01)
+
+
+def test_what_no_photo_saw_can_be_removed(pose_folder: Path, tmp_path: Path) -> None:
+    poses = PoseSet.model_validate_json((pose_folder / "poses.json").read_text())
+    high = poses.model_copy(update={"images": tuple(image for image in poses.images if image.centre[2] > 0.5)})
+    context = stage(tmp_path / "keep", pose_folder, SphereField(0.6, kind="sdf"), high)
+    result = ran(context)
+    full = read_ply(context.output / "mesh.ply")
+    assert full.seen is not None
+    assert full.seen[full.vertices[:, 2] > 0.9].all()
+    assert not full.seen[full.vertices[:, 2] < -0.9].any()
+    assert result.facts["unseen_share"] == pytest.approx(1 - full.seen.mean())
+    assert result.facts["holes"] == 0
+    context = stage(tmp_path / "remove", pose_folder, SphereField(0.6, kind="sdf"), high, unseen="remove")
+    result = ran(context)
+    assert result.facts["holes"] >= 1
+    assert read_ply(context.output / "mesh.ply").vertices[:, 2].min() > -0.95
 
 
 def test_nothing_at_any_level_is_an_error(pose_folder: Path, tmp_path: Path) -> None:
