@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from models.spec_yaml import SpecFile, load_spec
 from models.store import Stat, Store
 
 _READERS = 16
+_DERIVED = re.compile("-[0-9a-f]{8}$")
+"""Ends the ids of folders whose names are no ids."""
 _NOT_PHOTOS = frozenset({".", "_"})
 """First characters of names that are nobody's photos: hidden files, unfinished transfers."""
 
@@ -112,7 +115,7 @@ def _folders(store: Store, wanted: set[str]) -> dict[str, list[Stat]]:
 
     One listing of all: on S3 that is a request for each thousand objects, whatever number of folders they are in.
     """
-    plain = all(asset_id(each) == each for each in wanted)
+    plain = not any(_DERIVED.search(each) for each in wanted)
     prefixes = [f"{each}/" for each in sorted(wanted)] if wanted and plain else [""]
     found: dict[str, list[Stat]] = {}
     for prefix in prefixes:

@@ -17,6 +17,7 @@ from flows.commands.pictures import render
 from flows.commands.planning import plan
 from flows.commands.running import rerun, run
 from flows.commands.specs import init, sample, schema, validate
+from flows.commands.uploads import uploads
 from flows.exit_codes import ExitCode
 
 _EPILOG = (
@@ -44,6 +45,7 @@ for _command, _panel in (
     (run, _WORK),
     (rerun, _WORK),
     (nightly, _WORK),
+    (uploads, _WORK),
     (status, _LOOK),
     (explain, _LOOK),
     (render, _LOOK),

@@ -15,8 +15,10 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed, Failed
 
+from flows.launch import digitize_asset_of
 from flows.night_summary import night_text, tell
 from flows.nightly import Night, run_night
+from infra.catalogue import Catalogue
 from infra.notify import notify
 from infra.settings import NightSettings, RunSettings
 
@@ -36,6 +38,16 @@ def digitize_nightly(spec: str, min_success_ratio: float | None = None) -> State
     for each in night.errors:
         get_run_logger().warning(each)
     return Completed(message=night.headline) if night.ok else Failed(message=night.headline)
+
+
+@flow(name="digitize_capture", flow_run_name="upload {asset}", persist_result=False)
+def digitize_capture(spec: str, asset: str) -> State[Any]:
+    """Digitize one uploaded capture."""
+    outcome = digitize_asset_of(Path(spec), asset, RunSettings(), Catalogue())
+    status = outcome.statuses[asset]
+    if status.failure is not None:
+        return Failed(message=f"[{status.failure.code}] {status.failure.message}")
+    return Completed(message=f"{asset}: {status.verdict or status.phase}")
 
 
 def run_link(settings: NightSettings) -> str:

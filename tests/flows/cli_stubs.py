@@ -206,11 +206,13 @@ class StubRunner:
 def install_runner(folder: Path) -> None:
     """Let `run_batch` use the stub runner."""
     import flows.batch
+    import flows.launch
 
     def make_runner(settings: RunSettings, store_uri: str, door: str = "") -> StubRunner:
         return StubRunner(folder, open_store(store_uri))
 
     flows.batch.make_runner = make_runner  # type: ignore[assignment]
+    flows.launch.make_runner = make_runner  # type: ignore[assignment]
 
 
 def set_status(spec: Path, asset: str, **changes: Any) -> None:
