@@ -11,6 +11,7 @@ import typer
 
 from flows.commands.accounts import explain, status
 from flows.commands.health import doctor
+from flows.commands.house import gc, rollback, verify, withdraw
 from flows.commands.nights import nightly
 from flows.commands.output import SCHEMA_VERSION
 from flows.commands.pictures import render
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_START, _WORK, _LOOK = "Begin", "Work", "Look"
+_START, _WORK, _LOOK, _KEEP = "Begin", "Work", "Look", "Keep house"
 for _command, _panel in (
     (sample, _START),
     (init, _START),
@@ -50,6 +51,10 @@ for _command, _panel in (
     (explain, _LOOK),
     (render, _LOOK),
     (doctor, _LOOK),
+    (verify, _KEEP),
+    (gc, _KEEP),
+    (rollback, _KEEP),
+    (withdraw, _KEEP),
 ):
     app.command(rich_help_panel=_panel)(_command)
 

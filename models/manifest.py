@@ -59,3 +59,15 @@ class Latest(Record):
     """Path of the manifest from the target's root."""
     manifest_sha256: str
     verdict: Verdict
+
+
+class Withdrawn(Record):
+    """`withdrawn.json`: nothing publishes this asset here until somebody rolls back to one of its versions."""
+
+    asset: str
+    why: str
+
+
+def withdrawn_key(asset: str) -> str:
+    """Where a target says that an asset was withdrawn."""
+    return f"assets/{asset}/withdrawn.json"

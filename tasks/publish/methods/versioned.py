@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from models.digest import canonical_json, sha256_bytes, sha256_file
 from models.errors import DigitizeError, ReasonCode
-from models.manifest import Latest, Manifest
+from models.manifest import Latest, Manifest, withdrawn_key
 from models.quality import Verdict
 from models.record import Record
 from models.resources import Estimate, Resources
@@ -52,7 +52,7 @@ class Receipt(Record):
 
     target: str
     published: bool
-    """False when the verdict is below the target's minimum."""
+    """False when the verdict is below the target's minimum, or the asset was withdrawn there."""
     version: int | None = None
     manifest: str | None = None
     manifest_sha256: str | None = None
@@ -80,10 +80,12 @@ def publish(context: Context, options: Options) -> StageResult:
     for index, target in enumerate(options.targets):
         context.check()
         context.progress(index / len(options.targets), f"to {target.to}", {})
-        if manifest.verdict.severity > Verdict(target.minimum_verdict).severity:
+        store = context.open_store(target.to)
+        withdrawn = store.stat(withdrawn_key(manifest.asset)) is not None
+        if withdrawn or manifest.verdict.severity > Verdict(target.minimum_verdict).severity:
             receipts.append(Receipt(target=target.to, published=False))
         else:
-            receipts.append(publish_to(context.open_store(target.to), manifest, context))
+            receipts.append(publish_to(store, manifest, context))
     record = Receipts(receipts=tuple(receipts))
     (context.output / "receipts.json").write_bytes(canonical_json(record))
     (context.output / "manifest.json").write_bytes(canonical_json(manifest))

@@ -237,3 +237,18 @@ def test_corrupting_target_is_caught(tmp_path: Path) -> None:
 
 def _args(context: Context) -> tuple[StageRequest, Context]:
     return context.request, context
+
+
+def test_a_withdrawn_asset_is_not_published_again(tmp_path: Path, target: str) -> None:
+    store = open_store(str(tmp_path / "store"))
+    task.run(*_parts(publish_context(tmp_path / "one", store, commit_inputs(tmp_path, store, b"one"), target)))
+    at = open_store(target)
+    at.delete("assets/pot/latest.json")
+    at.put_bytes("assets/pot/withdrawn.json", b"{}")
+    context = publish_context(tmp_path / "two", store, commit_inputs(tmp_path, store, b"two"), target)
+    assert not task.run(*_parts(context)).facts["receipts"][0]["published"]
+    assert at.get_bytes("assets/pot/latest.json") is None and at.get_bytes("assets/pot/v2/manifest.json") is None
+
+
+def _parts(context: Context) -> tuple[StageRequest, Context]:
+    return context.request, context
