@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from flows.leases import Leases
 from flows.plan import AssetPlan
 from flows.progress import Board
 from flows.runner import Runner
 from flows.state import committed
+from flows.stepping import RunStage, run_stepping_down
 from models.errors import DigitizeError, ReasonCode
 from models.lease import Lease
 from models.quality import Verdict, worst
@@ -20,9 +22,6 @@ from models.store import Store
 from tasks.commit import find_done
 
 _log = logging.getLogger("digitize.asset")
-
-RunStage = Callable[[StageRequest], Done]
-"""Runs one stage, or raises DigitizeError."""
 
 
 @dataclass
@@ -93,7 +92,8 @@ def run_asset(plan: AssetPlan, store: Store, board: Board, run_stage: RunStage, 
         while found.request is not None:
             stage = found.request.stage
             board.change_stage(plan.id, stage, state=StageState.RUNNING, key=found.request.key)
-            done = run_stage(found.request)
+            say = partial(_say, board, plan.id, stage)
+            done = run_stepping_down(plan.stages[stage].ladder, found.request, store, run_stage, say)
             board.change_stage(plan.id, stage, **committed(done, cached=False))
             found.done[stage] = done
             found.request = None if found.rejected else _next_request(plan, found.done)
@@ -104,6 +104,11 @@ def run_asset(plan: AssetPlan, store: Store, board: Board, run_stage: RunStage, 
         failure = DigitizeError(ReasonCode.INTERNAL, f"{type(error).__name__}: {error}", asset=plan.id)
         return _stopped(plan, board, found, stage, failure)
     return _finished(plan, board, found)
+
+
+def _say(board: Board, asset: str, stage: Stage, message: str) -> None:
+    _log.warning("asset %s, stage %s: %s", asset, stage, message)
+    board.change_stage(asset, stage, share=0.0, message=message)
 
 
 def _next_request(plan: AssetPlan, done: dict[Stage, Done]) -> StageRequest | None:

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from flows.devices import cpu_cores
 from flows.job import Job, decode, error_from_dict
+from flows.scratch import quota_gb
 from flows.worker import GRACE_S, Assignment, describe, perform
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
@@ -164,6 +165,7 @@ class _Follower:
         self._stopped_for: ReasonCode | None = None
         self._exit: int | None = None
         self._out_of_memory = False
+        self._scratch_gb: float | None = None
 
     def follow(self, process: subprocess.Popen[bytes], report: int) -> None:
         """Pump messages until the guard has said how the stage ended, or is gone."""
@@ -200,7 +202,7 @@ class _Follower:
             self._error = error_from_dict(message["error"])
         elif "exit" in message:
             self._exit = message["exit"]
-            self._out_of_memory = message["out_of_memory"]
+            self._out_of_memory, self._scratch_gb = message["out_of_memory"], message["scratch_gb"]
 
     def outcome(self) -> Done:
         """The commit, or else raise why there is none."""
@@ -213,6 +215,12 @@ class _Follower:
             limit = request.resources.timeout_s
             message = f"stage {request.stage} did not finish within {limit:g} s"
             raise DigitizeError(ReasonCode.DEADLINE, message, asset=request.asset)
+        if self._scratch_gb is not None:
+            limit = quota_gb(request)
+            message = (
+                f"stage {request.stage} filled {self._scratch_gb:.2f} GB of scratch, found a quota of {limit:.2f} GB"
+            )
+            raise DigitizeError(ReasonCode.OUT_OF_DISK, message, asset=request.asset)
         if self._error is not None and self._error.code is not ReasonCode.CANCELLED:
             raise self._error
         raise self._death()

@@ -28,7 +28,7 @@ from models.store import Store
 _UNKNOWN_PHOTOS = 60
 _UNKNOWN_MEGAPIXELS = 12.0
 _MOST_COMMITS_READ = 400
-_PER_ASSET_OPTIONS = frozenset({"scale", "gates", "targets", "region", "format", "mask_role"})
+_PER_ASSET_OPTIONS = frozenset({"scale", "gates", "targets", "region", "format", "mask_role", "stepped_down"})
 _OWN_GUESS = (0.5, 2.0)
 _FEW_SAMPLES = (0.7, 1.5)
 
@@ -153,6 +153,8 @@ def read_history(store: Store) -> History:
         if data is None:
             continue
         done = Done.model_validate_json(data)
+        if done.stepped_down is not None:  # stands at its own key as well
+            continue
         dones.setdefault((done.stage.value, done.method), []).append(done)
         if done.stage is Stage.INGEST:
             photos[done.asset] = _committed_photos(done)

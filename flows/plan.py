@@ -6,7 +6,7 @@ Light on purpose: no Prefect, no Ray, no torch, so that a finished batch is reco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from infra.storage import open_store
 from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode
+from models.ladder import Ladder
 from models.quality import DEFAULT_GATES, POSE_METRICS, Gate
 from models.resources import Estimate, Resources
 from models.results import STAGES, ArtifactRef, Done, FileRef, Stage, StageRequest
@@ -49,6 +50,7 @@ class StagePlan:
     version: str
     options: dict[str, Any]
     resources: Resources
+    ladder: Ladder = field(default_factory=Ladder)
 
     def estimate(self, photos: int, megapixels: float) -> Estimate:
         """Expected time and memory for that many photos of that size."""
@@ -69,7 +71,9 @@ class AssetPlan:
 
     def request(self, stage: Stage, done: Mapping[Stage, Done]) -> StageRequest:
         """The request of a stage, once the stages that it reads are committed."""
-        plan = self.stages[stage]
+        plan, options = self.stages[stage], self.stages[stage].options
+        if stage is Stage.QUALITY and (lowered := _stepped_down(done)):
+            options = {**options, "stepped_down": lowered}
         inputs = {str(name): done[name].ref for name in COMMITTED_INPUTS[stage]}
         inputs |= {name: self.sources[name] for name in EXTERNAL_INPUTS.get(stage, ()) if name in self.sources}
         return StageRequest(
@@ -77,11 +81,17 @@ class AssetPlan:
             stage=stage,
             method=plan.method,
             version=plan.version,
-            options=plan.options,
+            options=options,
             inputs=inputs,
             seed=self.seed,
             resources=plan.resources,
         )
+
+
+def _stepped_down(done: Mapping[Stage, Done]) -> dict[str, Any]:
+    """What the report has to say about smaller settings, by stage."""
+    found = {str(stage): each.stepped_down for stage, each in done.items() if each.stepped_down is not None}
+    return {stage: each.model_dump(mode="json") for stage, each in found.items()}
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,8 @@ def plan_stage(spec_file: SpecFile, index: int, asset: AssetSpec, stage: Stage) 
     resources: Resources = module.resources(options)
     if timeout_s := own.timeout_s or common.timeout_s:
         resources = resources.model_copy(update={"timeout_s": timeout_s})
-    return StagePlan(stage, name, module.VERSION, options.model_dump(mode="json"), resources)
+    ladder: Ladder = getattr(module, "LADDER", Ladder())
+    return StagePlan(stage, name, module.VERSION, options.model_dump(mode="json"), resources, ladder)
 
 
 def _options_error(spec_file: SpecFile, place: tuple[str | int, ...], error: ValidationError) -> DigitizeError:

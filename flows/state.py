@@ -52,4 +52,5 @@ def committed(done: Done, cached: bool) -> dict[str, Any]:
         "seconds": done.seconds,
         "peak_memory_gb": done.peak_memory_gb,
         "facts": done.result.facts,
+        "stepped_down": done.stepped_down,
     }

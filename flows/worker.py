@@ -7,7 +7,8 @@ session, removes the scratch folder and reports on FD how the stage ended. Shoul
 kills the stage (Linux).
 
 On FD: `{"progress": [share, message, facts]}` lines, then `{"done": ...}` or `{"error": ...}`, then
-`{"exit": status, "out_of_memory": bool}`. Stdout and stderr belong to native libraries and go to the log.
+`{"exit": status, "out_of_memory": bool, "scratch_gb": float | None}`. Stdout and stderr belong to native libraries and
+go to the log.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ctypes
 import errno
 import importlib
 import os
+import resource
 import select
 import shutil
 import signal
@@ -30,6 +32,7 @@ from types import FrameType
 from typing import Any
 
 from flows.job import Job, encode, error_to_dict
+from flows.scratch import QUOTA_LOOK_S, ScratchQuota
 from models.errors import DigitizeError, ReasonCode
 from models.record import Record
 from models.results import Done
@@ -73,10 +76,11 @@ def main() -> None:
         os.close(wake)
         os.close(woken)
         _become_stage(guard, assignment, report)
-    status = _watch(stage, wake)
-    starved = status == -signal.SIGKILL and _kernel_kills() > kills_before
+    quota = ScratchQuota(Path(assignment.folder), assignment.job.request)
+    status = _watch(stage, wake, quota)
+    starved = status == -signal.SIGKILL and (_kernel_kills() > kills_before or _held_its_memory(assignment))
     with suppress(BrokenPipeError):  # the run may be gone
-        os.write(report, b"\n" + encode(exit=status, out_of_memory=starved))
+        os.write(report, b"\n" + encode(exit=status, out_of_memory=starved, scratch_gb=quota.exceeded_with_gb))
     shutil.rmtree(assignment.folder, ignore_errors=True)
 
 
@@ -95,12 +99,14 @@ def _read_line() -> bytes:
     return b"".join(parts)
 
 
-def _watch(stage: int, wake: int) -> int:
-    """Wait for the stage's end or for that of stdin; the exit status, negative for a signal."""
+def _watch(stage: int, wake: int, quota: ScratchQuota) -> int:
+    """Wait for the stage's end, for that of stdin or of the scratch quota; the exit status, negative for a signal."""
     kill_at: float | None = None
     while not _has_ended(stage):
+        if kill_at is None and quota.is_exceeded():
+            kill_at = time.monotonic()
         listen = [wake] if kill_at is not None else [wake, 0]
-        patience = None if kill_at is None else max(0.0, kill_at - time.monotonic())
+        patience = QUOTA_LOOK_S if kill_at is None else max(0.0, kill_at - time.monotonic())
         readable, _, _ = select.select(listen, [], [], patience)
         if wake in readable:
             os.read(wake, 512)
@@ -125,6 +131,14 @@ def _kill(stage: int, number: signal.Signals) -> None:
         os.killpg(stage, number)
     except (ProcessLookupError, PermissionError):
         os.kill(stage, number)
+
+
+def _held_its_memory(assignment: Assignment) -> bool:
+    """Whether the stage had grown to the memory that it declared: what was killed then was killed for its memory, also
+    where the kernel's count cannot be seen (another container's, a batch system's)."""
+    unit = 1e9 if sys.platform == "darwin" else 1e6
+    peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    return peak_gb >= assignment.job.request.resources.memory_gb
 
 
 def _kernel_kills() -> int:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from models.digest import digest_of, stage_key
 from models.errors import HINTS, ReasonCode
+from models.ladder import SteppedDown
 from models.quality import Verdict
 from models.record import Record
 from models.resources import Resources
@@ -101,14 +102,20 @@ class StageResult(Record):
     """
 
     facts: dict[str, Any] = Field(default_factory=dict)
-    """Counts and figures for people and gates; JSON values, finite numbers only. `stepped_down`, where a stage lowered
-    its settings to fit the machine: the options that it lowered, with the values that it used."""
+    """Counts and figures for people and gates; JSON values, finite numbers only."""
     verdict: Verdict = Verdict.ACCEPT
     reasons: tuple[Reason, ...] = ()
+    lowered: dict[str, Any] = Field(default_factory=dict)
+    """The options that the stage lowered by itself to fit the memory it was given, with the values that it used: the
+    commit goes to the key of those."""
 
 
 class Done(Record):
-    """`DONE.json`: the commit of one stage. The first writer wins; everybody else adopts it."""
+    """`DONE.json`: the commit of one stage. The first writer wins; everybody else adopts it.
+
+    A result that stepped down is committed under the key of the settings used. The `DONE.json` at the key that was
+    asked for then *refers* to it: the same record, whose `key` is not its folder's, with `stepped_down`.
+    """
 
     key: str
     asset: str
@@ -116,7 +123,7 @@ class Done(Record):
     method: str
     version: str
     options: dict[str, Any]
-    """The *effective* settings, after any step-down."""
+    """The effective settings: those that `key` is made of."""
     seed: int
     attempt: str
     files: tuple[FileRef, ...]
@@ -126,9 +133,16 @@ class Done(Record):
     seconds: float
     cpu_seconds: float
     peak_memory_gb: float
+    stepped_down: SteppedDown | None = None
+    """What was lowered, where this record stands at a key that asked for more."""
+
+    @property
+    def prefix(self) -> str:
+        """Where the result is committed inside the work store."""
+        return f"work/{self.asset}/{self.stage}/{self.key}"
 
     @property
     def ref(self) -> ArtifactRef:
         """The committed files as an input for the next stage."""
-        uri = f"store:work/{self.asset}/{self.stage}/{self.key}/attempts/{self.attempt}"
+        uri = f"store:{self.prefix}/attempts/{self.attempt}"
         return ArtifactRef(digest=self.digest, uri=uri, files=self.files)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from models.errors import DigitizeError, ReasonCode
+from models.ladder import SteppedDown
 from models.quality import Verdict
 from models.record import Record
 from models.results import Reason, Stage
@@ -75,6 +76,8 @@ class StageStatus(Record):
     seconds: float | None = None
     peak_memory_gb: float | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
+    stepped_down: SteppedDown | None = None
+    """What was lowered, where the stage ran with smaller settings than asked for."""
 
 
 class AssetStatus(Record):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from models.digest import canonical_json, sha256_file
 from models.errors import DigitizeError, ReasonCode
+from models.ladder import SteppedDown
 from models.results import ArtifactRef, Done, FileRef, StageRequest, StageResult
 from models.store import Store
 from tasks.context import Context
@@ -42,25 +43,37 @@ def run_stage(door: StageDoor, request: StageRequest, context: Context) -> Done:
     meter = _Meter.start()
     context.output.mkdir(parents=True, exist_ok=True)
     result = door(request, context)
+    used = request.model_copy(update={"options": {**request.options, **result.lowered}})
     attempt = uuid.uuid4().hex
-    files = _upload(context.store, context.output, f"{request.prefix}/attempts/{attempt}")
+    files = _upload(context.store, context.output, f"{used.prefix}/attempts/{attempt}")
     done = Done(
-        key=request.key,
-        asset=request.asset,
-        stage=request.stage,
-        method=request.method,
-        version=request.version,
-        options={**request.options, **result.facts.get("stepped_down", {})},
-        seed=request.seed,
+        key=used.key,
+        asset=used.asset,
+        stage=used.stage,
+        method=used.method,
+        version=used.version,
+        options=used.options,
+        seed=used.seed,
         attempt=attempt,
         files=files,
         digest=ArtifactRef.content_digest(files),
-        result=result,
+        result=result.model_copy(update={"lowered": {}}),
         seconds=meter.seconds,
         cpu_seconds=meter.cpu_seconds,
         peak_memory_gb=meter.peak_memory_gb,
     )
-    return _commit(context.store, request, done)
+    done = _commit(context.store, used, done)
+    return refer(context.store, request, done, ReasonCode.OUT_OF_MEMORY) if result.lowered else done
+
+
+def refer(store: Store, asked: StageRequest, done: Done, because: ReasonCode) -> Done:
+    """Let the key that was asked for refer to a result with smaller settings, unless something is committed there.
+
+    Returns:
+        what stands at that key now.
+    """
+    stepped_down = SteppedDown.between(because, asked.options, done.options)
+    return _commit(store, asked, done.model_copy(update={"stepped_down": stepped_down}))
 
 
 def _commit(store: Store, request: StageRequest, done: Done) -> Done:
@@ -74,7 +87,7 @@ def _commit(store: Store, request: StageRequest, done: Done) -> Done:
                 asset=request.asset,
                 path=f"{request.prefix}/DONE.json",
             )
-        if winner.attempt != done.attempt:
+        if winner.attempt != done.attempt and done.key == request.key:
             _remove(store, f"{request.prefix}/attempts/{done.attempt}/")
         done = winner
     _remove(store, f"{request.prefix}/checkpoints/")
@@ -82,8 +95,14 @@ def _commit(store: Store, request: StageRequest, done: Done) -> Done:
 
 
 def forget(store: Store, request: StageRequest) -> None:
-    """Undo a commit so that the stage runs again. The files of its attempts stay until they are collected."""
+    """Undo a commit, and the one that it refers to, so that the stage runs again as it was asked for.
+
+    The files of its attempts stay until they are collected.
+    """
+    done = find_done(store, request)
     store.delete(f"{request.prefix}/DONE.json")
+    if done is not None and done.key != request.key:
+        store.delete(f"{done.prefix}/DONE.json")
 
 
 def verify(store: Store, done: Done) -> None:

@@ -8,6 +8,7 @@ A method is a module `tasks/<stage>/methods/<name>.py` (or an entry point `name`
     PRESETS: dict[str, dict[str, object]]          option values of `preview`, `standard`, `high`
     def resources(options: Options) -> Resources
     def estimate(options: Options, photos: int, megapixels: float) -> Estimate
+    LADDER: models.ladder.Ladder                   smaller settings to fall back on; none when it is left out
 
 and the function that its stage's `task.py` calls. Heavy imports belong inside that function.
 """

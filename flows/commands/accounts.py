@@ -101,6 +101,7 @@ def asset_document(status: AssetStatus, places: Places) -> dict[str, Any]:
                 "seconds": each.seconds,
                 "peak_memory_gb": each.peak_memory_gb,
                 "key": each.key,
+                "stepped_down": each.stepped_down.model_dump(mode="json") if each.stepped_down else None,
             }
             for stage, each in stages.items()
         },
@@ -208,6 +209,7 @@ def _say_account(out: Output, account: Account, next_step: str) -> None:
     if status.reasons:
         _section(out, "why")
         out.say(reasons_text(status.reasons, hints=True))
+    _say_stepped_down(out, status)
     _say_tried(out, account)
     _say_gates(out, account)
     _say_rejected(out, account)
@@ -229,6 +231,16 @@ def _say_account(out: Output, account: Account, next_step: str) -> None:
 
 def _section(out: Output, title: str) -> None:
     out.say(f"\n{title}", style="bold underline")
+
+
+def _say_stepped_down(out: Output, status: AssetStatus) -> None:
+    from flows.commands.look import plain, stepped_down_lines
+
+    lines = stepped_down_lines(status)
+    if lines:
+        _section(out, "smaller settings than asked for")
+    for line in lines:
+        out.say(plain(line))
 
 
 def _say_tried(out: Output, account: Account) -> None:

@@ -136,6 +136,12 @@ def why(status: AssetStatus) -> str:
     return ", ".join(codes)
 
 
+def stepped_down_lines(status: AssetStatus) -> list[str]:
+    """The stages that ran with smaller settings than asked for, and what was lowered."""
+    found = ((stage, status.stages.get(stage, StageStatus()).stepped_down) for stage in STAGES)
+    return [f"{stage.value}: {each}" for stage, each in found if each is not None]
+
+
 def reasons_text(reasons: Iterable[Reason], hints: bool = False) -> Text:
     """Reasons, one a line: the code, then the message."""
     lines = []

@@ -175,7 +175,7 @@ _OUTCOME_MARKS = {
 def _say_asset(out: Output, status: AssetStatus, places: Places) -> None:
     from rich.text import Text
 
-    from flows.commands.look import duration, plain, reasons_text
+    from flows.commands.look import duration, plain, reasons_text, stepped_down_lines
 
     ended = status.phase.value in ("quarantined", "cancelled") or status.verdict is None
     word = status.phase.value if ended or status.verdict is None else status.verdict.value
@@ -190,6 +190,8 @@ def _say_asset(out: Output, status: AssetStatus, places: Places) -> None:
     if status.reasons:
         indented = Text("\n").join(Text("    ") + each for each in reasons_text(status.reasons).split("\n"))
         out.say(indented)
+    for smaller in stepped_down_lines(status):
+        out.say(Text("    smaller settings  ", "yellow"), plain(smaller))
     for name, path in (("model ", places.model), ("report", places.report)):
         if path:
             out.say(Text(f"    {name}  ", "dim"), plain(_short_path(path)))

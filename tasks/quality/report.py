@@ -132,6 +132,7 @@ def render(
         registered={image.name: image.split for image in evidence.poses.images},
         curve=_curve(evidence.training),
         surface=_flat(evidence.surface),
+        stepped_down=[(stage.value, str(each)) for stage, each in options.stepped_down.items()],
         settings=[{**row, "options": _flat(row["options"])} for row in evidence.settings],
     )
 

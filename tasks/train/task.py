@@ -45,15 +45,13 @@ def run(request: StageRequest, context: Context) -> StageResult:
     if fitted.cameras is not None and fitted.camera_change is not None:
         (context.output / CAMERAS_FILE).write_bytes(canonical_json(fitted.cameras) + b"\n")
         facts["camera_change"] = {k: _rounded(v, 5) for k, v in fitted.camera_change._asdict().items()}
-    if fitted.stepped_down:
-        facts["stepped_down"] = fitted.stepped_down
     history = [{"step": int(e["step"]), "psnr": _rounded(e["psnr"]), "loss": e["loss"]} for e in progress.history]
     (context.output / TRAIN_FILE).write_bytes(canonical_json({**facts, "history": history}) + b"\n")
     scalars = [*progress.curve, *({"step": e["step"], "psnr": e["psnr"]} for e in progress.history)]
     write_scalars(context.output / SCALARS_FOLDER / FILE_NAME, sorted(scalars, key=itemgetter("step")))
     if progress.seconds > 0:
         facts["samples_per_s"] = round(progress.samples / progress.seconds)
-    return StageResult(facts=facts)
+    return StageResult(facts=facts, lowered=fitted.stepped_down or {})
 
 
 def _rounded(value: float | None, digits: int = 3) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -137,3 +138,31 @@ def _flaky(request: StageRequest, context: Context) -> None:
     if not mark.exists():
         mark.touch()
         raise DigitizeError(ReasonCode.STORE_UNREACHABLE, "the store did not answer", retryable=True)
+
+
+def _hungry(request: StageRequest, context: Context) -> StageResult:
+    """Needs `size` MB of what `options["of"]` names, and has a limit of `limit` MB of it."""
+    size, limit = int(request.options["size"]), int(request.options["limit"])
+    context.save_checkpoint("size", _file(context.scratch / "size", str(size)))
+    if request.options["of"] == "memory":  # as a container's limit: malloc fails
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (limit << 20), used + (limit << 20)))
+        bytearray(size << 20)
+    elif request.options["of"] == "killer" and size > limit:  # as the kernel's killer: exit 137 with the memory held
+        _held = bytearray(b"x") * (size << 20)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif request.options["of"] == "scratch":
+        for part in range(size):
+            (context.scratch / f"part{part}").write_bytes(os.urandom(1 << 20))
+        time.sleep(6.0 if size > limit else 0.0)  # native code that goes on: the quota ends it
+    elif request.options["of"] == "disk" and size > limit:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif request.options["of"] == "time" and size > limit:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ctypes.PyDLL(None).sleep(600)
+    return StageResult(facts={"size": size})
+
+
+def _file(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path

@@ -237,6 +237,18 @@ def test_explain_tells_the_whole_story(tmp_path: Path) -> None:
     assert ask("explain", path, "nobody", code=2)["error"]["message"].endswith("expected one of cup, found 'nobody'")
 
 
+def test_smaller_settings_are_said(tmp_path: Path) -> None:
+    path = write_batch(tmp_path)
+    commit_line(path, "cup", results={Stage.TRAIN: StageResult(lowered={"steps": 500})})
+    said = {"because": "out_of_memory", "asked": {"steps": 1000}, "used": {"steps": 500}}
+    for command in (("explain", path, "cup"), ("status", path)):
+        document = ask(*command)
+        asset = document["asset"] if "asset" in document else document["assets"][0]
+        assert asset["stages"]["train"]["stepped_down"] == said
+        assert asset["stages"]["pose"]["stepped_down"] is None
+    assert "train: steps 1000 -> 500 (out_of_memory)" in tell("explain", path, "cup").out
+
+
 def test_explain_of_a_failure(tmp_path: Path) -> None:
     path = write_batch(tmp_path)
     commit_line(path, "cup", until=Stage.POSE)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from models.ladder import Ladder, Lower
 from models.record import Record
 from models.resources import Estimate, Resources
 from models.spec import MaskRole
@@ -53,6 +54,9 @@ PRESETS: dict[str, dict[str, object]] = {
     "standard": {"max_edge_px": 1600, "max_video_photos": 120},
     "high": {"max_edge_px": 4096, "max_video_photos": 200},
 }
+
+_SMALLER = {"max_edge_px": Lower(factor=0.7, least=640), "max_video_photos": Lower(factor=0.7, least=30)}
+LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time=_SMALLER)
 
 
 def resources(options: Options) -> Resources:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
 from tasks.context import Context
 from tasks.pose.base import Capture, PoseOptions, Solution
@@ -20,6 +21,9 @@ PRESETS: dict[str, dict[str, object]] = {
     "standard": {"max_features": 6000, "feature_edge_px": 1600},
     "high": {"max_features": 10000, "feature_edge_px": 2400},
 }
+
+_SMALLER = {"max_features": Lower(factor=0.5, least=1500), "feature_edge_px": Lower(factor=0.7, least=800)}
+LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time={**_SMALLER, "exhaustive_limit": Lower(factor=0.5, least=30)})
 
 
 class Options(PoseOptions):

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from models.ladder import Ladder, Lower, SteppedDown
 from models.quality import DEFAULT_GATES, Gate
 from models.record import Record
 from models.resources import Estimate, Resources
-from models.results import StageResult
+from models.results import Stage, StageResult
 
 if TYPE_CHECKING:
     from tasks.context import Context
@@ -46,6 +47,8 @@ class Options(Record):
     """Faces of the report's 3D view; a larger mesh is thinned out for it (never the published one)."""
     viewer_texture_px: int = Field(default=2048, ge=64)
     """Longer side of the texture in the report's 3D view."""
+    stepped_down: dict[Stage, SteppedDown] = Field(default_factory=dict)
+    """Stages that ran with smaller settings than asked for; the flow fills it in, the report shows it."""
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -60,6 +63,12 @@ PRESETS: dict[str, dict[str, object]] = {
         "report_views": 6,
     },
 }
+
+LADDER = Ladder(
+    memory={"hull_resolution": Lower(factor=0.5, least=64), "max_edge_px": Lower(factor=0.7, least=320)},
+    disk={"viewer_faces": Lower(factor=0.5, least=5000), "viewer_texture_px": Lower(factor=0.5, least=512)},
+    time={"max_views": Lower(factor=0.5, least=2), "field_edge_px": Lower(factor=0.7, least=240)},
+)
 
 
 def resources(options: Options) -> Resources:

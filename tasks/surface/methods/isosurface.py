@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from models.ladder import Ladder, Lower
 from models.record import Record
 from models.resources import Estimate, Resources
 from models.results import StageResult
@@ -19,6 +20,9 @@ PRESETS: dict[str, dict[str, object]] = {
     "standard": {"resolution": 384, "faces": 50_000, "texture_size": 2048},
     "high": {"resolution": 512, "faces": 150_000, "texture_size": 4096},
 }
+
+_SMALLER = {"resolution": Lower(factor=0.7, least=96), "texture_size": Lower(factor=0.5, least=512)}
+LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time={**_SMALLER, "faces": Lower(factor=0.5, least=5000)})
 
 
 class Options(Record):

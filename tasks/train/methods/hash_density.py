@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from models.camera import PoseSet
+from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
 from tasks.train.budget import BudgetOptions
 
@@ -102,6 +103,16 @@ PRESETS: dict[str, dict[str, object]] = {
         "colour_layers": 2,
     },
 }
+
+LADDER = Ladder(
+    memory={
+        "photo_memory_gb": Lower(factor=0.5, least=0.25),
+        "samples_per_step": Lower(factor=0.5, least=1 << 13),
+        "log2_table": Lower(minus=1, least=15),
+    },
+    disk={"log2_table": Lower(minus=2, least=15)},
+    time={"steps": Lower(factor=0.5, least=500)},
+)
 
 SAMPLES_PER_S = 1.1e6
 """Training samples a second on two CPU cores with 10 levels."""

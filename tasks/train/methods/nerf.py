@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from models.camera import PoseSet
+from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
 from tasks.train.budget import BudgetOptions
 
@@ -84,6 +85,11 @@ PRESETS: dict[str, dict[str, object]] = {
     "standard": {"steps": 50_000, "rays": 1024},
     "high": {},
 }
+
+LADDER = Ladder(
+    memory={"photo_memory_gb": Lower(factor=0.5, least=0.25), "shards": Lower(factor=0.5, least=1)},
+    time={"steps": Lower(factor=0.5, least=500)},
+)
 
 FLOPS = 9e10
 """Floating-point operations a second on two CPU cores, measured with small networks; large ones reach twice that."""

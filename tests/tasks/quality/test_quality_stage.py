@@ -1,3 +1,4 @@
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -114,7 +115,10 @@ def test_a_good_asset_is_accepted_in_any_frame(good: Judged) -> None:
 
 def test_the_field_may_be_drawn_smaller(good: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     capture = good[0].with_prediction(tmp_path, good[0].prediction)
-    _, report, _ = judged(monkeypatch, capture, field_edge_px=120)
+    lowered = {"because": "out_of_memory", "asked": {"samples_per_step": 32768}, "used": {"samples_per_step": 16384}}
+    _, report, page = judged(monkeypatch, capture, field_edge_px=120, stepped_down={"train": lowered})
+    said = "smaller settings than asked for: train samples_per_step 32768 -> 16384 (out_of_memory)"
+    assert said in html.unescape(page) and said not in html.unescape(good[3])
     assert report.values["psnr_mesh"] == good[2].values["psnr_mesh"]
     assert report.values["psnr_field"] == pytest.approx(good[2].values["psnr_field"], abs=1.5)
     assert report.values["psnr_field"] != good[2].values["psnr_field"]

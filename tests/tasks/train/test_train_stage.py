@@ -15,7 +15,8 @@ from infra.storage import FolderStore
 from models.camera import PoseSet, similarity_scale
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
-from tasks.commit import run_stage
+from models.ladder import SteppedDown
+from tasks.commit import find_done, run_stage
 from tasks.context import Context
 from tasks.train import radiance, task, trainer
 from tasks.train.memory import _smaller
@@ -186,11 +187,16 @@ def test_it_steps_down_to_what_fits_and_says_so(capture: FolderStore, tmp_path: 
     limit = estimate(small, PHOTOS, 64 * 64 / 1e6).memory_gb
     context = limited(train_context(capture, tmp_path, seed=70, **options), limit)
     done = run_stage(task.run, context.request, context)
-    assert done.result.facts["stepped_down"] == lowered
-    assert json.loads((context.output / "train.json").read_text())["stepped_down"] == lowered
+    asked = {name: value for name, value in options.items() if name in lowered}
+    assert done.stepped_down == SteppedDown(because=ReasonCode.OUT_OF_MEMORY, asked=asked, used=lowered)
     assert done.options == {**context.request.options, **lowered}
+    small = context.request.model_copy(update={"options": done.options})
+    assert done.key == small.key != context.request.key
+    found = find_done(context.store, small)
+    assert found is not None and (found.attempt, found.stepped_down) == (done.attempt, None)
+    assert find_done(context.store, context.request) == done
     roomy = train_context(capture, tmp_path / "roomy", steps=10)
-    assert "stepped_down" not in task.run(roomy.request, roomy).facts
+    assert task.run(roomy.request, roomy).lowered == {}
 
 
 def test_photos_are_the_first_to_take_less_room() -> None:
