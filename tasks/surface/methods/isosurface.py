@@ -42,7 +42,7 @@ class Options(Record):
     cap: bool = True
     """Close the cut with a flat base, so that the object is solid; without it stays open there."""
     watertight: bool = True
-    """Close every hole that is left; off, the mesh stays open where the method left holes. It is manifold either way."""
+    """Close every hole that is left; off, the mesh stays open where the method left holes. Manifold either way."""
     unseen: Literal["keep", "remove"] = "keep"
     """`remove` takes away the surface that fewer than two photos show, and leaves it open there; `keep` marks its
     vertices (`seen` in the PLY)."""
