@@ -46,13 +46,13 @@ def child(*arguments: str, **environment: str) -> dict[str, Any]:
 
 
 def kernels(quick: bool) -> dict[str, Any]:
-    """Both builds of the CPU kernels, on all cores; eager torch beside the best one."""
+    """Every build of the CPU kernels that this machine runs, on all cores; eager torch beside them."""
     from models.fields.kernels import cpu
 
     if not cpu.available():
         return {}
     found = {}
-    for build in ("avx512", "avx2"):
+    for build in cpu.BUILDS:
         if cpu.library(build) is not None:
             arguments = ["--quick"] if quick else ["--eager"]
             found[build] = child("bench.engine_kernels", *arguments, DIGITIZE_KERNELS=build)
@@ -90,6 +90,7 @@ def figures(parts: dict[str, Any]) -> dict[str, Any]:
             "encode_forward_of_limit",
             "encode_backward_of_limit",
             "mlp_of_limit",
+            "mlp_float32_of_limit",
             "encode_vs_eager",
             "samples_vs_eager",
             "seconds_to_30db_vs_eager",
@@ -99,7 +100,7 @@ def figures(parts: dict[str, Any]) -> dict[str, Any]:
         "not measured",
     )
     if best := next(iter(parts.get("kernels", {}).values()), None):
-        for name in ("encode_forward_of_limit", "encode_backward_of_limit", "mlp_of_limit"):
+        for name in ("encode_forward_of_limit", "encode_backward_of_limit", "mlp_of_limit", "mlp_float32_of_limit"):
             found[name] = round(best[name], 3)
         if (ratio := best["encoding"].get("forward_backward_vs_naive")) is not None:
             found["encode_vs_eager"] = round(ratio, 1)
@@ -168,7 +169,7 @@ def main() -> None:
     if "analytic" in wanted:
         parts["analytic"] = analytic(arguments.quick)
     if "lego" in wanted and (arguments.data / "posed_lego_400").is_dir():
-        methods = ("hash_density",) if arguments.quick else ("hash_density", "torch", "nerf")
+        methods = ("hash_density",) if arguments.quick else ("hash_density", "torch", "nerf", "nerf_100px")
         parts["lego"] = trainers([("lego", method) for method in methods], seconds, arguments.data)
     captures = sorted(path.name for path in arguments.data.glob("pose_*")) if arguments.data.is_dir() else []
     if "capture" in wanted and captures:

@@ -94,7 +94,7 @@ def encoding(threads: int, repeats: int, eager: bool) -> dict[str, float]:
     return found
 
 
-def networks(repeats: int) -> dict[str, float]:
+def networks(repeats: int, precision: cpu.Precision) -> dict[str, float]:
     """Forward and backward of both networks: useful FLOP/s (6 a weight and point)."""
     work = 0.0
     total = 0.0
@@ -103,9 +103,9 @@ def networks(repeats: int) -> dict[str, float]:
         x, dy = torch.randn(shapes[0][1], MLP_POINTS), torch.randn(shapes[-1][0], MLP_POINTS)
 
         def both(w: list[torch.Tensor] = weights, x: torch.Tensor = x, dy: torch.Tensor = dy) -> None:
-            _, hidden = cpu.mlp_forward(x, w, True)
+            _, hidden = cpu.mlp_forward(x, w, True, precision)
             assert hidden is not None
-            cpu.mlp_backward(x, w, hidden, dy, True)
+            cpu.mlp_backward(x, w, hidden, dy, True, precision)
 
         total += best(both, repeats)
         work += 6.0 * MLP_POINTS * sum(o * i for o, i in shapes)
@@ -116,7 +116,8 @@ def measure(threads: int, repeats: int, eager: bool) -> dict[str, Any]:
     """All of it, as JSON values."""
     torch.set_num_threads(threads)
     cpu.set_threads(threads)
-    limit, hash_encoding, mlp = limits(threads, repeats), encoding(threads, repeats, eager), networks(repeats)
+    limit, hash_encoding = limits(threads, repeats), encoding(threads, repeats, eager)
+    mlp, exact = networks(repeats, "half"), networks(repeats, "ieee")
     library = cpu.library()
     return {
         "build": "none" if library is None else str(library._name).rsplit("_cpu_", 1)[-1].split(".")[0],
@@ -124,9 +125,11 @@ def measure(threads: int, repeats: int, eager: bool) -> dict[str, Any]:
         "limits": limit,
         "encoding": hash_encoding,
         "networks": mlp,
+        "networks_float32": exact,
         "encode_forward_of_limit": hash_encoding["forward_points_per_s"] / limit["gather_points_per_s"],
         "encode_backward_of_limit": hash_encoding["backward_points_per_s"] / limit["scatter_points_per_s"],
         "mlp_of_limit": mlp["flops"] / limit["flops"],
+        "mlp_float32_of_limit": exact["flops"] / limit["flops"],
     }
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ from tasks.train.radiance import RadianceLearner
 from tasks.train.render import trace
 from tasks.train.trainer import Learner, keep_freed_memory
 
-METHODS = ("hash_density", "torch", "nerf")
-"""`torch` is hash_density with the kernels' plain torch definitions."""
+METHODS = ("hash_density", "torch", "nerf", "nerf_100px")
+"""`torch` is hash_density with the kernels' plain torch definitions; `nerf_100px` sees small pictures."""
 LEGO_EXTENT = 1.2
 TRACKED = 20_000
 """Held-out pixels that the PSNR is followed on."""
@@ -61,14 +61,14 @@ class Lego:
 
     def __init__(self, data: Path, method: str, device: str) -> None:
         folder = data / "posed_lego_400"
-        size = 100 if method == "nerf" else None
+        size = 100 if method == "nerf_100px" else None
         train, test = load_views(folder, "train", LEGO_EXTENT, size), load_views(folder, "test", LEGO_EXTENT, size)
-        alone = method != "nerf"
+        alone = not method.startswith("nerf")
         self.train = bank(train, masks=alone, straight=alone, device=device)
         self.test = bank(test, device=device)
         self.white = True
         self.field: HashDensityField | NerfField
-        if method == "nerf":
+        if method.startswith("nerf"):
             options = NerfOptions(**{**NERF_PRESETS["preview"], "white_background": True})
             self.field = new_nerf(options, 0).to(device)
             self.learner: Learner = NerfLearner(self.field, self.train, self.test, options, 0, device, 2)
@@ -125,15 +125,21 @@ def averaged(learner: Learner) -> Any:
     return nullcontext() if average is None else average.used()
 
 
-def follow(scene: Lego | Capture, seconds: float, synchronise: Callable[[], None]) -> dict[str, Any]:
-    """Train for wall seconds; the PSNR over time and of all held-out pixels at the end."""
+def follow(
+    scene: Lego | Capture,
+    seconds: float,
+    synchronise: Callable[[], None],
+    backend: Callable[[], AbstractContextManager[None]],
+) -> dict[str, Any]:
+    """Train for wall seconds, in the context that `backend` makes; the PSNR over time and of all held-out pixels."""
     generator = torch.Generator().manual_seed(9)
     tracked = torch.randperm(scene.test.pixels, generator=generator)[:TRACKED].to(scene.test.starts.device)
     spent, steps, samples, next_look = 0.0, 0, 0, seconds / 64
     history: list[tuple[float, float]] = []
     while spent < seconds:
         start = time.perf_counter()
-        facts = scene.learner.step(min(1.0, spent / seconds), 1.0)
+        with backend():
+            facts = scene.learner.step(min(1.0, spent / seconds), 1.0)
         synchronise()
         spent += time.perf_counter() - start
         steps, samples = steps + 1, samples + facts.samples
@@ -161,11 +167,12 @@ def row(scene: str, method: str, seconds: float, data: Path) -> dict[str, Any]:
     keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
-    with threads_of(torch.get_num_threads()), reference_backend() if method == "torch" else nullcontext():
-        if method == "torch":
-            torch.set_num_threads(2)
+    threads, plain = torch.get_num_threads(), method == "torch"
+    with threads_of(threads):
+        if plain:
+            torch.set_num_threads(threads)
         made = Lego(data, method, device) if scene == "lego" else Capture(data / scene, method, device)
-        found = follow(made, seconds, synchronise)
+        found = follow(made, seconds, synchronise, reference_backend if plain else nullcontext)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else peak_rss_gb()
     return {"scene": scene, "method": method, "device": device, "seconds": seconds, "peak_gb": round(peak, 2), **found}
 

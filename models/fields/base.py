@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
+from models.fields.march import Samples
 from models.fields.occupancy import OccupancyGrid
 
 FIELD_FILE = "field.json"
@@ -92,6 +93,10 @@ class Field(nn.Module):
             return value
         tail = 0.5 * torch.exp(-value.abs() / SDF_SHARPNESS)
         return torch.where(value > 0, tail, 1.0 - tail) / SDF_SHARPNESS
+
+    def density_along(self, value: Tensor, samples: Samples) -> Tensor:
+        """[N] volume density of samples along rays whose values [N] are known; by default each by its own value."""
+        return self.density_of(value)
 
     def gradient(self, x: Tensor) -> Tensor:
         """[N, 3] derivative of `query`'s value by position. Surface normals point along -gradient for densities."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class HashDensityField(Field):
 
     method = "hash_density"
     version = "2"
-    kind = "density"
+    kind: Literal["density", "sdf"] = "density"
 
     def __init__(
         self,

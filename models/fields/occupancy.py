@@ -79,14 +79,16 @@ class OccupancyGrid(nn.Module):
         threshold: float,
         generator: torch.Generator,
         decay: float = 0.95,
+        lenient: bool = True,
     ) -> None:
         """Look at the density at a random point in each of some cells, and decide anew what is occupied.
 
         Args:
             density: [N, 3] -> [N].
             cells: [M] int64 numbers of the cells to look at.
-            threshold: density above which a cell counts; the grid's mean density if that is lower.
+            threshold: density above which a cell counts.
             decay: factor on what the looked-at cells remember.
+            lenient: go by the grid's mean density where that is lower than the threshold.
         """
         g = self.resolution
         low = torch.stack([cells % g, cells // g % g, cells // (g * g) % g], 1)
@@ -96,7 +98,7 @@ class OccupancyGrid(nn.Module):
         found = torch.cat([density(part) for part in torch.split(x, CHUNK)]) if len(x) else x[:, 0]
         memory = self.density.view(-1)
         memory[cells] = torch.maximum(memory[cells] * decay, found)
-        self._decide(self.density > min(threshold, float(memory.mean())))
+        self._decide(self.density > (min(threshold, float(memory.mean())) if lenient else threshold))
 
     @torch.no_grad()
     def scheduled(self, turn: int, warm: bool, generator: torch.Generator) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -20,6 +21,8 @@ from tasks.train.radiance import RadianceLearner
 from tasks.train.trainer import Progress, train
 
 FEATURES = 16
+
+Chosen = TypeVar("Chosen", bound=Options)
 
 
 class Fitted(NamedTuple):
@@ -41,7 +44,22 @@ class Fitted(NamedTuple):
 
 
 def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
-    """Train a HashDensityField on the pictures of the input `pose`.
+    """Train a HashDensityField on the pictures of the input `pose`. Raises as `fit_field`."""
+    return fit_field(poses, options, context, new_field, RadianceLearner)
+
+
+def fit_field(
+    poses: PoseSet,
+    options: Chosen,
+    context: Context,
+    new: Callable[[Chosen, int, bool], HashDensityField],
+    learner_of: Callable[..., RadianceLearner],
+) -> Fitted:
+    """Train a field on the pictures of the input `pose`.
+
+    Args:
+        new: makes the untrained field of options and a seed, with or without a model of what lies outside.
+        learner_of: what trains it, RadianceLearner or a subclass.
 
     Raises:
         DigitizeError(out_of_memory): the memory expected exceeds what the stage was given.
@@ -53,13 +71,13 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     device = context.device
 
     masked = any(image.mask for image in poses.of_split("train"))
-    field = new_field(options, context.request.seed, outside=not (options.mask_use == "empty" and masked))
+    field = new(options, context.request.seed, not (options.mask_use == "empty" and masked))
     forbid_hidden(field.cells, poses, options.minimum_views, options.near)
     field.to(device)
     where, memory_gb = options.photos, options.photo_memory_gb
     bank = open_photos(poses, "train", where, memory_gb, context)
     heldout_bank = open_photos(poses, "heldout", where, memory_gb / 4, context) if heldout else None
-    learner = RadianceLearner(field, bank, heldout_bank, options, context.request.seed, device)
+    learner = learner_of(field, bank, heldout_bank, options, context.request.seed, device)
     try:
         with threads_of(context.threads):
             progress = train(learner, options, context)
@@ -75,21 +93,26 @@ def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
     return fitted._replace(cameras=refined, camera_change=learner.cameras.change())
 
 
+def field_arguments(options: Options, outside: bool) -> dict[str, Any]:
+    """What the fields of a hash encoding are made with, with or without a model of what lies outside their region."""
+    return {
+        "levels": options.levels,
+        "base_resolution": options.base_resolution,
+        "max_resolution": options.max_resolution << (options.cascades - 1),
+        "log2_table": options.log2_table,
+        "hidden": options.hidden,
+        "features": FEATURES,
+        "colour_layers": options.colour_layers,
+        "occupancy_resolution": options.occupancy_resolution,
+        "step": 2.0 * math.sqrt(3.0) / options.ray_steps,
+        "background_levels": options.background_levels if outside else 0,
+        "near": options.near,
+        "cascades": options.cascades,
+    }
+
+
 def new_field(options: Options, seed: int, outside: bool) -> HashDensityField:
-    """An untrained field, with or without a model of what lies outside its region."""
-    field = HashDensityField(
-        levels=options.levels,
-        base_resolution=options.base_resolution,
-        max_resolution=options.max_resolution << (options.cascades - 1),
-        log2_table=options.log2_table,
-        hidden=options.hidden,
-        features=FEATURES,
-        colour_layers=options.colour_layers,
-        occupancy_resolution=options.occupancy_resolution,
-        step=2.0 * math.sqrt(3.0) / options.ray_steps,
-        background_levels=options.background_levels if outside else 0,
-        near=options.near,
-        cascades=options.cascades,
-    )
+    """An untrained field."""
+    field = HashDensityField(**field_arguments(options, outside))
     field.reset(torch.Generator().manual_seed(seed))
     return field

@@ -6,16 +6,18 @@ The limit is what the method declares for its options, so equal requests step do
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
 from tasks.context import Context
 from tasks.train.methods.hash_density import Options, estimate
 
+Chosen = TypeVar("Chosen", bound=Options)
 LEAST_PHOTO_MEMORY_GB, LEAST_SAMPLES, LEAST_LOG2_TABLE = 0.25, 1 << 13, 15
 
 
-def fitting(poses: PoseSet, options: Options, context: Context) -> tuple[Options, dict[str, float]]:
+def fitting(poses: PoseSet, options: Chosen, context: Context) -> tuple[Chosen, dict[str, float]]:
     """The largest settings that are expected to fit, and those of them that are lower than asked for.
 
     Raises:
@@ -35,7 +37,7 @@ def fitting(poses: PoseSet, options: Options, context: Context) -> tuple[Options
     )
 
 
-def _smaller(options: Options, photos_gb: float) -> Iterator[Options]:
+def _smaller(options: Chosen, photos_gb: float) -> Iterator[Chosen]:
     """The options, then ever smaller ones: less of the photos at a time, fewer samples, smaller tables."""
     yield options
     memory, samples, table = options.photo_memory_gb, options.samples_per_step, options.log2_table

@@ -89,6 +89,17 @@ class Rig:
         rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
         return pose[:, :3, 3], rays_d
 
+    def project(self, x: Tensor, photo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where photos [R] show points [R, 3] of the field: pixels [R, 2], depths [R], and the photos' sizes [R, 2]."""
+        size_x, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
+        pose = self._c2f[photo]
+        camera = ((x - pose[:, :3, 3])[:, None] @ pose[:, :3, :3])[:, 0]
+        depth = camera[:, 2]
+        safe = depth.clamp(min=1e-6)
+        heights = torch.tensor([height for _, height in self.sizes], device=x.device, dtype=x.dtype)
+        size = torch.stack([size_x, heights[photo]], 1)
+        return torch.stack([camera[:, 0] / safe * fx + cx, camera[:, 1] / safe * fy + cy], 1), depth, size
+
 
 class PixelBank(Rig):
     """All pixels of some photos, 8 bits a channel, on one device.
@@ -144,6 +155,11 @@ class PixelBank(Rig):
         rgb = self._rgb.index_select(0, index).float() / 255.0
         alpha = torch.ones_like(rgb[:, 0]) if self._mask is None else self._mask[index].float() / 255.0
         return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
+
+    def grey(self) -> Tensor:
+        """[pixels] brightness in [0, 1] of all pixels (Rec. 601 luma)."""
+        weights = torch.tensor([0.299, 0.587, 0.114], device=self._rgb.device) / 255.0
+        return torch.cat([part.float() @ weights for part in self._rgb.split(1 << 20)])  # type: ignore[no-untyped-call]
 
     def survey(self, count: int, generator: torch.Generator) -> Pixels:
         """`count` pixels that stand for all; the generator is a CPU's."""

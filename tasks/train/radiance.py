@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.fields.hash_density import HashDensityField
 from models.fields.hash_encoding import HashEncoding
-from models.fields.kernels.ops import SparseAdam, composite, visible_counts
+from models.fields.kernels.ops import Composited, SparseAdam, composite, visible_counts
 from models.fields.march import Samples, cube_interval, march
 from models.fields.sh import spherical_harmonics
 from tasks.train.average import WeightAverage
@@ -172,6 +172,11 @@ class RadianceLearner:
         basis = spherical_harmonics(pixels.rays_d).t().index_select(1, samples.ray).t()
         rgb = field.color_from_basis(basis, feature)
         seen = composite(density, rgb, samples.t, samples.offsets, field.step)
+        return self._colour_loss(batch, seen), len(marched.t)
+
+    def _colour_loss(self, batch: Batch, seen: Composited) -> Tensor:
+        """Mean Huber loss of the rays' colours, given what they see inside the cube."""
+        field, pixels = self.field, batch.pixels
         target = pixels.rgb
         if self.empty_outside_mask:
             behind = self._random(len(target), 3)
@@ -190,7 +195,7 @@ class RadianceLearner:
         loss = torch.nn.functional.huber_loss(predicted, target, delta=HUBER_DELTA) / HUBER_DELTA
         if self.options.distortion > 0:
             loss = loss + self.options.distortion * seen.spread.mean()
-        return loss, len(marched.t)
+        return loss
 
     @torch.no_grad()
     def _visible(self, pixels: Pixels, marched: Samples) -> tuple[Samples, Tensor, Tensor]:

@@ -1,0 +1,100 @@
+"""Signed distance field from a hash encoding: NeuS's rendering, Neuralangelo's slopes, photometric consistency."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from models.camera import PoseSet
+from models.resources import Estimate, Resources
+from tasks.train.methods import hash_density
+
+if TYPE_CHECKING:
+    from tasks.context import Context
+    from tasks.train.fit import Fitted
+
+VERSION = "1"
+
+
+class Options(hash_density.Options):
+    """What can be chosen. Lengths are in field units: the region's cube is 2 wide."""
+
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """Adam's rate at the start. Lower it when training diverges."""
+    max_resolution: int = Field(default=512, ge=4)
+    """Cells along an edge at the finest level. Raise it with the photos' resolution: about one cell a pixel."""
+    occupancy_resolution: int = Field(default=128, ge=8, multiple_of=4)
+    """Cells of the occupancy grid along an edge of the cube."""
+    initial_radius: float = Field(default=0.6, gt=0, lt=1)
+    """Of the sphere that training starts from."""
+    sharpness_from: float = Field(default=20.0, gt=0)
+    """Steepness of the surface at the start, in 1 / field unit. Lower it when parts outside the sphere never grow."""
+    sharpness_to: float = Field(default=600.0, gt=0)
+    """Steepness at the end. Raise it with the photos' resolution."""
+    sharpen_until: float = Field(default=0.8, gt=0, le=1)
+    """Share of the budget at which the surface is as steep as it gets."""
+    levels_from: int = Field(default=4, ge=1)
+    """Levels of the encoding at the start."""
+    levels_until: float = Field(default=0.5, gt=0, le=1)
+    """Share of the budget at which all levels are switched on."""
+    eikonal: float = Field(default=0.1, ge=0)
+    """Weight of the eikonal term: slopes have length one. Raise it when the surface is bumpy."""
+    curvature: float = Field(default=5e-4, ge=0)
+    """Weight of the curvature term, which fades as finer levels come. Raise it against small bumps on flat parts."""
+    ncc: float = Field(default=0.5, ge=0)
+    """Weight of photometric consistency between neighbouring photos; 0 for none. Lower it for shiny objects."""
+    ncc_patches: int = Field(default=256, ge=1)
+    """Patches compared in a step."""
+    ncc_from: float = Field(default=0.2, ge=0, le=1)
+    """Share of the budget at which photos begin to be compared."""
+
+    @model_validator(mode="after")
+    def _one_surface(self) -> Options:
+        if self.cascades != 1:
+            raise ValueError(f"expected cascades of 1, found {self.cascades}: the surface lies in the inner cube")
+        if self.levels_from > self.levels:
+            raise ValueError(f"expected levels_from of at most levels {self.levels}, found {self.levels_from}")
+        if self.sharpness_to < self.sharpness_from:
+            raise ValueError(f"expected sharpness_to of at least sharpness_from, found {self.sharpness_to}")
+        return self
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "preview": {"steps": 3000},
+    "standard": {"steps": 15000, "log2_table": 19, "levels": 12, "max_resolution": 1024, "sharpness_to": 1000.0},
+    "high": {
+        "steps": 40000,
+        "samples_per_step": 1 << 16,
+        "max_rays": 8192,
+        "log2_table": 20,
+        "levels": 14,
+        "max_resolution": 2048,
+        "ray_steps": 1024,
+        "sharpness_to": 1500.0,
+        "colour_layers": 2,
+    },
+}
+
+SLOWER = 1.6
+"""Seconds of a step, slopes and patches included, against the radiance field's."""
+
+
+def resources(options: Options) -> Resources:
+    """What the stage needs, for captures whose photos fill the photo memory at most."""
+    base = hash_density.resources(options)
+    return base.model_copy(update={"timeout_s": SLOWER * base.timeout_s, "memory_gb": base.memory_gb + 0.5})
+
+
+def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
+    """Expected seconds on two cores and peak memory for `photos` of `megapixels` each."""
+    base = hash_density.estimate(options, photos, megapixels)
+    seconds = SLOWER * base.seconds if options.seconds is None else base.seconds
+    return Estimate(seconds=seconds, memory_gb=base.memory_gb + 0.5)
+
+
+def fit(poses: PoseSet, options: Options, context: Context) -> Fitted:
+    """Train on the pictures of the input `pose`."""
+    from tasks.train.surface import fit_surface
+
+    return fit_surface(poses, options, context)

@@ -1,0 +1,140 @@
+"""Photometric consistency of a surface: patches of neighbouring photos, brought together through the plane at a point.
+
+The term of Geo-NeuS (Fu et al. 2022, section 3.3) and PGSR (Chen et al. 2024, eq. 12): where the point and its normal
+are right, a patch of one photo and what another photo shows of the same piece of the plane correlate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tasks.train.photos import PixelBank
+
+PATCH = 7
+"""Edge of a patch in pixels, odd."""
+NEIGHBOURS, SOURCES, BEST = 8, 4, 2
+"""Photos that are compared with each, how many of them at a time, and how many of these count: those that correlate
+best, because the others may not see the point."""
+ANGLES = (math.radians(4.0), math.radians(45.0))
+"""Between the directions to two cameras: less tells nothing about the depth, more changes what is seen."""
+FACING = 0.25
+"""Least cosine between the normal and the directions to the cameras."""
+TEXTURE = 0.01
+"""Least standard deviation of a patch: what is flat correlates with anything."""
+
+
+class Surface(NamedTuple):
+    """Points on a surface that photos see, differentiable by the surface."""
+
+    x: Tensor
+    """[M, 3] field coordinates, along the rays of the pixels below."""
+    normals: Tensor
+    """[M, 3] of unit length, outwards."""
+    photo: Tensor
+    """[M] int64."""
+    number: Tensor
+    """[M] int64, the pixel's number in the bank."""
+
+
+class PhotoConsistency:
+    """The photos in grey, and which of them are compared.
+
+    Args:
+        bank: the photos; all of them in memory.
+    """
+
+    def __init__(self, bank: PixelBank) -> None:
+        self.bank = bank
+        self.grey = bank.grey()
+        self.sources = neighbours(bank.centres)
+        """[P, NEIGHBOURS] int64; -1 where there are no more."""
+        reach = torch.arange(PATCH, device=self.grey.device) - PATCH // 2
+        v, u = torch.meshgrid(reach, reach, indexing="ij")
+        self.offsets = torch.stack([u.reshape(-1), v.reshape(-1)], 1)
+
+    def loss(self, surface: Surface, generator: torch.Generator) -> Tensor | None:
+        """Mean of 1 - NCC over the best sources of every point; None where nothing can be compared."""
+        whole, photo, local = self._whole_patches(surface)
+        surface = Surface(*(part[whole] for part in surface))
+        if not len(surface.x):
+            return None
+        x, n = surface.x[:, None], surface.normals[:, None]
+        rays_o, rays_d = self.bank.rays(photo.repeat_interleave(PATCH * PATCH), local.view(-1))
+        rays_o, rays_d = rays_o.view(-1, PATCH * PATCH, 3), rays_d.view(-1, PATCH * PATCH, 3)
+        along = (rays_d * n).sum(2)
+        t = ((x - rays_o) * n).sum(2) / torch.where(along.abs() < 1e-3, -torch.ones_like(along), along)
+        plane = rays_o + t[..., None] * rays_d
+        sources, known = self._draw_sources(photo, generator)
+        seen, inside = self._look(plane, sources)
+        patches = self.grey[local + self.bank.starts[photo][:, None]]
+        towards = torch.nn.functional.normalize(self.bank.centres[sources] - surface.x.detach()[:, None], dim=2)
+        facing = ((towards * n).sum(2) > FACING) & ((-rays_d[:, :1] * n).sum(2) > FACING)
+        similarity, textured = ncc(patches[:, None], seen)
+        usable = known & facing & inside & textured & (t > 0).all(1)[:, None]
+        return _best(1.0 - similarity, usable)
+
+    def _whole_patches(self, surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
+        """Which points [M] have patches that lie within their photo; those' photos [m] and pixels [m, PATCH^2]."""
+        sizes = torch.tensor(self.bank.sizes, device=self.grey.device)[surface.photo]
+        local = surface.number - self.bank.starts[surface.photo]
+        middle = torch.stack([local % sizes[:, 0], local // sizes[:, 0]], 1)
+        reach = PATCH // 2
+        whole = ((middle >= reach) & (middle < sizes - reach)).all(1)
+        places = middle[whole][:, None] + self.offsets
+        return whole, surface.photo[whole], places[..., 1] * sizes[whole][:, :1] + places[..., 0]
+
+    def _draw_sources(self, photo: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """[m, SOURCES] photos to compare with, and whether there are so many."""
+        among = self.sources[photo]
+        order = torch.rand(among.shape, generator=generator, device=among.device).masked_fill(among < 0, 2.0)
+        drawn = among.gather(1, order.argsort(1)[:, :SOURCES])
+        return drawn.clamp(min=0), drawn >= 0
+
+    def _look(self, plane: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """What photos [m, S] show at places [m, J, 3]: grey [m, S, J], and whether all lie within them [m, S]."""
+        count, samples = sources.shape[1], plane.shape[1]
+        flat = sources[:, :, None].expand(-1, -1, samples).reshape(-1)
+        x = plane[:, None].expand(-1, count, -1, -1).reshape(-1, 3)
+        uv, depth, size = self.bank.project(x, flat)
+        place = uv - 0.5
+        corner = place.detach().floor().clamp(min=0).minimum(size - 2)
+        inside = ((place.detach() >= 0) & (place.detach() <= size - 1)).all(1) & (depth > 0)
+        weight = place - corner
+        first = self.bank.starts[flat] + corner[:, 1].long() * size[:, 0].long() + corner[:, 0].long()
+        below = first + size[:, 0].long()
+        fu, fv = weight[:, 0], weight[:, 1]
+        upper = self.grey[first] * (1 - fu) + self.grey[first + 1] * fu
+        lower = self.grey[below] * (1 - fu) + self.grey[below + 1] * fu
+        shape = (len(plane), count, samples)
+        return (upper * (1 - fv) + lower * fv).view(shape), inside.view(shape).all(2)
+
+
+def ncc(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised cross-correlation in [-1, 1] of patches a [..., J] and b [..., J], and whether both have texture."""
+    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
+    least = TEXTURE**2 * a.shape[-1]
+    aa, bb = (a * a).sum(-1), (b * b).sum(-1)
+    similarity = (a * b).sum(-1) * torch.rsqrt(aa.clamp(min=least) * bb.clamp(min=least))
+    return similarity, (aa > least) & (bb.detach() > least)
+
+
+def _best(loss: Tensor, usable: Tensor) -> Tensor | None:
+    """Mean over points of the BEST lowest losses [m, S] that are usable and below 1."""
+    ranked = loss.masked_fill(~usable, 2.0).sort(1).values[:, :BEST]
+    counted = ranked.detach() < 1.0
+    return ranked[counted].mean() if bool(counted.any()) else None
+
+
+def neighbours(centres: Tensor) -> Tensor:
+    """[P, NEIGHBOURS] for cameras at [P, 3] that look at the region around 0: those seen under useful angles, nearest
+    first; -1 where there are no more."""
+    towards = torch.nn.functional.normalize(centres, dim=1)
+    angle = torch.arccos((towards @ towards.t()).clamp(-1.0, 1.0))
+    useful = (angle > ANGLES[0]) & (angle < ANGLES[1])
+    order = angle.masked_fill(~useful, torch.inf).argsort(1)[:, :NEIGHBOURS]
+    found = order.masked_fill(~useful.gather(1, order), -1)
+    return torch.nn.functional.pad(found, (0, max(NEIGHBOURS - found.shape[1], 0)), value=-1)

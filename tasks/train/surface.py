@@ -1,0 +1,157 @@
+"""From poses to a signed distance field: what differs from training a radiance field."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from models.camera import PoseSet
+from models.fields.hash_sdf import GAP, HashSDFField
+from models.fields.kernels.ops import composite, visible_counts
+from models.fields.march import Samples, march
+from models.fields.sh import spherical_harmonics
+from tasks.context import Context
+from tasks.train.fit import Fitted, field_arguments, fit_field
+from tasks.train.methods.hash_sdf import Options
+from tasks.train.photometric import PhotoConsistency, Surface
+from tasks.train.photos import PixelBank, Pixels
+from tasks.train.radiance import Batch, RadianceLearner
+from tasks.train.render import OPAQUE
+from tasks.train.stream import StreamBank
+from tasks.train.trainer import StepFacts
+
+REACH = 6.0
+"""Distances are worth sampling up to that many times 1 / sharpness: beyond, nothing is seen."""
+COARSE_STEP = 0.6
+"""Length of a rendering step while the surface is blurred, in units of 1 / sharpness."""
+SLOPES = 2048
+"""Places a step at which slopes are looked at, half of them near the surface."""
+
+
+def fit_surface(poses: PoseSet, options: Options, context: Context) -> Fitted:
+    """Train a HashSDFField on the pictures of the input `pose`. Raises as `fit_field`."""
+    return fit_field(poses, options, context, new_surface, SurfaceLearner)
+
+
+def new_surface(options: Options, seed: int, outside: bool) -> HashSDFField:
+    """An untrained field: a sphere."""
+    field = HashSDFField(options.initial_radius, **field_arguments(options, outside))
+    field.reset(torch.Generator().manual_seed(seed))
+    return field
+
+
+class SurfaceLearner(RadianceLearner):
+    """Trains a HashSDFField on a bank of pixels (a trainer.Learner). Arguments as RadianceLearner's."""
+
+    field: HashSDFField
+    options: Options
+
+    def __init__(
+        self,
+        field: HashSDFField,
+        bank: PixelBank | StreamBank,
+        heldout: PixelBank | StreamBank | None,
+        options: Options,
+        seed: int,
+        device: str,
+    ) -> None:
+        super().__init__(field, bank, heldout, options, seed, device)
+        compared = options.ncc > 0 and isinstance(bank, PixelBank)
+        self.photometric = PhotoConsistency(bank) if compared and isinstance(bank, PixelBank) else None
+        self.share, self.finest_step = 0.0, field.step
+
+    def step(self, share: float, rate: float) -> StepFacts:
+        self.share = share
+        options, field = self.options, self.field
+        steep = min(1.0, share / options.sharpen_until)
+        field.sharpness.fill_(options.sharpness_from * (options.sharpness_to / options.sharpness_from) ** steep)
+        field.step = max(self.finest_step, COARSE_STEP / float(field.sharpness))
+        more = (options.levels - options.levels_from) * min(1.0, share / options.levels_until)
+        field.active = options.levels_from + int(more + 1e-6)
+        return super().step(share, rate)
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
+        field, pixels, options = self.field, batch.pixels, self.options
+        jitter = self._random(len(batch.t_in))
+        marched = march(pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out, field.step, jitter, field.grid)
+        samples, x, known = self._visible(pixels, marched)
+        if self.cameras is not None:
+            x = samples.places(pixels.rays_o, pixels.rays_d)
+        value, feature = field.decode(x, field.encode(x, known))
+        density = field.density_along(value, samples)
+        basis = spherical_harmonics(pixels.rays_d).t().index_select(1, samples.ray).t()
+        seen = composite(density, field.color_from_basis(basis, feature), samples.t, samples.offsets, field.step)
+        loss = self._colour_loss(batch, seen)
+        loss = loss + self._regularity(x.detach(), value)
+        if self.photometric is not None and self.share >= options.ncc_from:
+            crossing = self._crossings(pixels, samples, value)
+            term = None if crossing is None else self.photometric.loss(crossing, self.generator)
+            if term is not None:
+                loss = loss + options.ncc * term
+        return loss, len(marched.t)
+
+    @torch.no_grad()
+    def _visible(self, pixels: Pixels, marched: Samples) -> tuple[Samples, Tensor, Tensor]:
+        """As RadianceLearner's; one sample more a ray, for the difference to it."""
+        x = marched.places(pixels.rays_o, pixels.rays_d)
+        encoded = self.field.encode(x)
+        value, _ = self.field.decode(x, encoded)
+        density = self.field.density_along(value, marched)
+        counts = visible_counts(density, marched.offsets, self.field.step, OPAQUE)
+        samples, kept = marched.leading(torch.minimum(counts + 1, marched.offsets.diff()))
+        return samples, x.index_select(0, kept), encoded.t().index_select(1, kept).t()
+
+    def _regularity(self, x: Tensor, value: Tensor) -> Tensor:
+        """The eikonal and curvature terms, at some of the samples [N, 3] with values [N] and at random places."""
+        field, options = self.field, self.options
+        anywhere = self._random(SLOPES // 2, 3) * 2.0 - 1.0
+        if len(x):
+            chosen = torch.randint(len(x), (SLOPES // 2,), generator=self.generator, device=x.device)
+            places, middle = torch.cat([x[chosen], anywhere]), value[chosen]
+        else:
+            places, middle = anywhere, value
+        slope, mean = field.slope(places)
+        loss: Tensor = options.eikonal * (slope.norm(dim=1) - 1.0).square().mean()
+        if options.curvature > 0 and len(middle):
+            bend = 2.0 * (mean[: len(middle)] - middle).abs() / field.tap**2
+            loss = loss + options.curvature * (field.tap / self._first_tap) * bend.mean()
+        return loss
+
+    @property
+    def _first_tap(self) -> float:
+        return 2.0 / self.field.encoding.levels[self.options.levels_from - 1].resolution
+
+    def _crossings(self, pixels: Pixels, samples: Samples, value: Tensor) -> Surface | None:
+        """Where some rays first enter the surface, by the values of the samples in front and behind."""
+        inside = value.detach() < 0
+        ray, t = samples.ray, samples.t
+        enters = ~inside[:-1] & inside[1:] & (ray[1:] == ray[:-1]) & (t[1:] - t[:-1] < GAP * self.field.step)
+        at = enters.nonzero()[:, 0]
+        if not len(at):
+            return None
+        rays = ray[at]
+        first = torch.cat([torch.ones_like(rays[:1], dtype=torch.bool), rays[1:] != rays[:-1]])
+        at = at[first & pixels.used[rays]]
+        if not len(at):
+            return None
+        order = torch.rand(len(at), generator=self.generator, device=at.device).argsort()
+        at = at[order[: self.options.ncc_patches]]
+        before, behind, rays = value[at], value[at + 1], ray[at]
+        depth = t[at] + (t[at + 1] - t[at]) * before / (before - behind)
+        x = pixels.rays_o[rays].detach() + depth[:, None] * pixels.rays_d[rays].detach()
+        slope, _ = self.field.slope(x.detach())
+        return Surface(x, normalize(slope, dim=1), pixels.photo[rays], pixels.number[rays])
+
+    def _refresh_grid(self) -> None:
+        grid, field = self.field.cells, self.field
+        turn = self.steps_done // 16
+        cells = grid.scheduled(turn, self.steps_done <= 256, self.generator)
+        reach = max(REACH / float(field.sharpness), 2.0 * field.step) + 2.0 * math.sqrt(3.0) / grid.resolution
+
+        def worth(x: Tensor) -> Tensor:
+            return torch.exp(-field.query(x)[0].abs() / reach)
+
+        grid.refresh(worth, cells, math.exp(-1.0), self.generator, lenient=False)
