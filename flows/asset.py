@@ -146,9 +146,18 @@ def _stopped(plan: AssetPlan, board: Board, found: Walk, stage: Stage, error: Di
 
 
 def run_with_progress(
-    runner: Runner, board: Board, leases: Leases, request: StageRequest, cancelled: Callable[[], bool]
+    runner: Runner,
+    board: Board,
+    leases: Leases,
+    request: StageRequest,
+    cancelled: Callable[[], bool],
+    charge: Callable[[Done | None], None],
 ) -> Done:
-    """Run one stage while its lease is held, and show its progress on the board."""
+    """Run one stage while its lease is held, and show its progress on the board.
+
+    Args:
+        charge: called with the commit, or None for a failure, when the stage was really run for this run.
+    """
 
     def on_progress(share: float, message: str, facts: dict[str, object]) -> None:
         board.change_stage(request.asset, request.stage, share=share, message=message, facts=facts)
@@ -159,5 +168,12 @@ def run_with_progress(
 
     if cancelled():
         raise DigitizeError(ReasonCode.CANCELLED, "the run was cancelled", retryable=True, asset=request.asset)
-    with leases.hold(request, cancelled, on_waiting) as done:
-        return runner.run(request, on_progress, cancelled) if done is None else done
+    with leases.hold(request, cancelled, on_waiting) as others:
+        if others is not None:
+            return others
+        done = None
+        try:
+            done = runner.run(request, on_progress, cancelled)
+            return done
+        finally:
+            charge(done)

@@ -13,14 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TypeVar
 
 from flows.asset import Walk, finished_status, walk
+from flows.estimate import forecast
 from flows.plan import AssetPlan, BatchPlan
+from flows.preflight import preflight
 from flows.progress import Board, StatusKeeper
 from flows.runner import Runner, make_runner
+from flows.scheduling import GpuNeeds, Turns, assets_at_once, gpu_needs
 from flows.state import read_status, write_status
 from infra.settings import RunSettings
 from infra.storage import open_store
@@ -32,7 +35,6 @@ from models.store import Store
 _LOOKUPS = 16
 """Assets looked up at once: on S3 each lookup waits for the server."""
 _POLL_S = 0.1
-_ASSETS_AT_ONCE = {"inline": 1, "ray": 4}
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class BatchOutcome:
     """Wall seconds."""
     run: str | None = None
     """Prefect's id of the flow run; None when nothing had to run."""
+    gpu_hours: float = 0.0
+    """What the stages that ran took of the GPUs."""
+    notes: tuple[str, ...] = ()
+    """What this machine had too little of, and what followed."""
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The assets that were left whole for the next run: they did not fit into the budget of GPU hours."""
+        return tuple(asset for asset, status in self.statuses.items() if status.phase is Phase.PENDING)
 
     @property
     def counts(self) -> dict[Phase, int]:
@@ -84,13 +95,14 @@ def run_batch(
         board.add(asset.id)
     _set_aside(plan, store, board)
     open_assets = _look_up(plan, store, board)
-    run = None
+    ran = _Ran()
     if open_assets:
         with _signals_set(cancel), StatusKeeper(board, store):
             try:
                 if not cancel.is_set():
-                    run = _run_open(plan.name, open_assets, store, board, settings, cancel, runner)
-                _cancel_rest(open_assets, board, Phase.PENDING)
+                    ran = _run_open(replace(plan, assets=tuple(open_assets)), store, board, settings, cancel, runner)
+                if cancel.is_set():
+                    _cancel_rest(open_assets, board, Phase.PENDING)
             finally:
                 _cancel_rest(open_assets, board, Phase.RUNNING)
     order = [asset.id for asset in plan.assets] + list(plan.unusable)
@@ -100,7 +112,9 @@ def run_batch(
         all_committed=not open_assets and not plan.unusable,
         cancelled=bool(open_assets) and cancel.is_set(),
         seconds=time.monotonic() - start,
-        run=run,
+        run=ran.run,
+        gpu_hours=ran.gpu_hours,
+        notes=ran.notes,
     )
 
 
@@ -136,29 +150,54 @@ def _look_up(plan: BatchPlan, store: Store, board: Board) -> list[AssetPlan]:
     return [asset for asset, finished in zip(plan.assets, found, strict=True) if finished is None]
 
 
+@dataclass(frozen=True)
+class _Ran:
+    """What is known of the run besides the statuses."""
+
+    run: str | None = None
+    gpu_hours: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
 def _run_open(
-    batch: str,
-    assets: list[AssetPlan],
+    plan: BatchPlan,
     store: Store,
     board: Board,
     settings: RunSettings,
     cancel: threading.Event,
     runner: Runner | None,
-) -> str | None:
-    """Run the unfinished assets as one Prefect flow run; its id."""
+) -> _Ran:
+    """Run the unfinished assets as one Prefect flow run."""
     from flows import local_prefect
 
     local_prefect.prepare()  # first: the temporary server starts while Ray does
     own = make_runner(settings, store.uri) if runner is None else None
     used = runner or own
     assert used is not None
-    window = settings.assets_at_once or _ASSETS_AT_ONCE[settings.runner]
-    plans = {asset.id: asset for asset in assets}
     try:
-        return _in_thread(lambda: _run_flow(batch, plans, store, board, used, cancel, window), cancel)
+        needs = _needs(plan, store, settings, used)
+        cpus = max(stage.resources.cpus for asset in plan.assets for stage in asset.stages.values())
+        wanted = assets_at_once(settings, used, list(needs.values()), cpus)
+        found = preflight(plan.assets, settings, store.uri, used, wanted)
+        turns = Turns(plan.assets, {asset: each.gpu_s for asset, each in needs.items()}, settings.gpu_hours)
+        plans = {asset.id: asset for asset in plan.assets}
+        run = _in_thread(lambda: _run_flow(plan.name, plans, store, board, used, cancel, found.at_once, turns), cancel)
+        return _Ran(run, turns.spent_gpu_s / 3600, found.notes)
     finally:
         if own is not None:
             own.close()
+
+
+def _needs(plan: BatchPlan, store: Store, settings: RunSettings, runner: Runner) -> dict[str, GpuNeeds]:
+    """What each asset is expected to take of the GPUs; nothing is read where that decides nothing."""
+    if not runner.gpus() or (settings.gpu_hours is None and settings.assets_at_once):
+        return {}
+    plans = {asset.id: asset for asset in plan.assets}
+    expected = {
+        each.id: {stage: found.seconds[1] for stage, found in each.stages.items() if found.runs}
+        for each in forecast(plan, store)
+    }
+    return {asset: gpu_needs(plans[asset], runner, seconds) for asset, seconds in expected.items()}
 
 
 def _cancel_rest(assets: list[AssetPlan], board: Board, phase: Phase) -> None:
@@ -176,6 +215,7 @@ def _run_flow(
     runner: Runner,
     cancel: threading.Event,
     window: int,
+    turns: Turns,
 ) -> str | None:
     from flows import local_prefect
     from flows.orchestration import Session, run_flow
@@ -184,7 +224,7 @@ def _run_flow(
     if not local_prefect.wait_ready(cancel):
         return None
     try:
-        return run_flow(batch, Session(plans, store, board, runner, cancel, window))
+        return run_flow(batch, Session(plans, store, board, runner, cancel, window, turns))
     except DigitizeError:
         raise
     except Exception as error:

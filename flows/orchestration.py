@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ from flows.leases import Leases
 from flows.plan import AssetPlan
 from flows.progress import Board
 from flows.runner import Runner
+from flows.scheduling import Turns
 from models.errors import DigitizeError, ReasonCode
 from models.lease import Lease
 from models.results import Done, StageRequest
@@ -55,6 +57,7 @@ class Session:
     cancel: threading.Event
     window: int
     """Assets in flight."""
+    turns: Turns
     leases: Leases | None = None
     """Held while the flow runs."""
 
@@ -88,7 +91,7 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
     try:
         with Leases(shared.store, run, _end_ghost) as leases:
             _sessions[session] = replace(shared, leases=leases)
-            _run_window(iter(assets), session, run, min(shared.window, len(assets)))
+            _run_window(session, run, min(shared.window, len(assets)))
     finally:
         over.set()
         watcher.join()
@@ -99,19 +102,17 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
     return Completed(message=_summary(statuses))
 
 
-def _run_window(assets: Iterator[str], session: str, run: str | None, window: int) -> None:
-    """Run assets in `window` threads, each of which takes the next one when it is free, until there is none left or
-    the run is cancelled."""
-    lock = threading.Lock()
-    cancel = _sessions[session].cancel
+def _run_window(session: str, run: str | None, window: int) -> None:
+    """Run assets in `window` threads, each of which takes the next one when it is free, until none is left that may
+    start or the run is cancelled."""
+    cancel, turns = _sessions[session].cancel, _sessions[session].turns
 
     def work() -> None:
-        while not cancel.is_set():
-            with lock:
-                asset = next(assets, None)
-            if asset is None:
-                return
-            digitize_asset(asset, session, run, return_state=True)
+        while (asset := turns.next(cancel.is_set)) is not None:
+            try:
+                digitize_asset(asset, session, run, return_state=True)
+            finally:
+                turns.finished(asset)
 
     with ThreadPoolExecutor(window, thread_name_prefix="asset") as pool:
         # Prefect knows by context variables which flow run a task belongs to
@@ -161,7 +162,15 @@ def digitize_stage(asset: str, stage: str, request: StageRequest, session: str) 
     not search it for futures."""
     shared = _sessions[session]
     assert shared.leases is not None
-    return run_with_progress(shared.runner, shared.board, shared.leases, request, shared.cancel.is_set)
+    share = shared.runner.gpu_share(request.resources)
+    started = time.monotonic()
+
+    def charge(done: Done | None) -> None:
+        """What failed is charged with its wall time, waiting for a place included."""
+        if share:
+            shared.turns.charge(asset, share * (done.seconds if done else time.monotonic() - started))
+
+    return run_with_progress(shared.runner, shared.board, shared.leases, request, shared.cancel.is_set, charge)
 
 
 def _watch_server(run: str | None, cancel: threading.Event, over: threading.Event) -> None:
@@ -211,4 +220,5 @@ def _table(statuses: Sequence[AssetStatus]) -> list[list[Any]]:
 
 def _summary(statuses: Sequence[AssetStatus]) -> str:
     counts = Counter(status.phase for status in statuses)
-    return ", ".join(f"{counts[phase]} {phase}" for phase in Phase if counts[phase])
+    words = {Phase.PENDING: "left for the next run: the budget of GPU hours is spent"}
+    return ", ".join(f"{counts[phase]} {words.get(phase, phase)}" for phase in Phase if counts[phase])

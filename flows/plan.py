@@ -68,6 +68,7 @@ class AssetPlan:
     seed: int
     stages: dict[Stage, StagePlan]
     sources: dict[str, ArtifactRef]
+    priority: int = 0
 
     def request(self, stage: Stage, done: Mapping[Stage, Done]) -> StageRequest:
         """The request of a stage, once the stages that it reads are committed."""
@@ -134,7 +135,7 @@ def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | Non
             unusable[asset.id] = error
             continue
         seed = spec.seed if asset.seed is None else asset.seed
-        plans.append(AssetPlan(asset.id, spec.name, seed, stages, sources))
+        plans.append(AssetPlan(asset.id, spec.name, seed, stages, sources, asset.priority))
     return BatchPlan(spec.name, spec_file.resolve(spec.store), tuple(plans), unusable)
 
 

@@ -44,7 +44,9 @@ class RunSettings(BaseSettings):
     gpu_memory_gb: float | None = Field(default=None, gt=0)
     """Memory of one GPU of the cluster in GB; None asks the first one."""
     assets_at_once: int = Field(default=0, ge=0)
-    """Assets in flight; 0 chooses by the runner (1 inline, 4 with Ray)."""
+    """Assets in flight; 0 chooses: 1 inline, with Ray as many as keep the cluster's GPUs (or cores) busy."""
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """GPU hours that one run may spend; assets that do not fit are left for the next run. None for no limit."""
     scratch: Path | None = None
     """Local folder for attempts; None for the system's temporary folder."""
     threads: int = Field(default=0, ge=0)

@@ -138,6 +138,8 @@ class AssetSpec(Record):
     """A folder with the true `mesh.ply` and `cameras.json`, to score against."""
     preset: Preset | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
+    priority: int = 0
+    """Assets of a higher priority come first."""
     stages: dict[Stage, StageChoice] = Field(default_factory=dict)
     gates: tuple[Gate, ...] = ()
 

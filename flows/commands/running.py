@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.output import DebugOption, JsonOption, Output, SpecArgument, reporting
+from flows.commands.output import DebugOption, JsonOption, Output, SpecArgument, printable, reporting
 from flows.commands.planning import AssetOption
 from flows.exit_codes import ExitCode, exit_code_of_phases
-from flows.runner.jobs import is_jobs_address
 from models.results import Stage
 
 if TYPE_CHECKING:
@@ -47,6 +46,8 @@ def run(
     What was interrupted goes on where it stopped. Assets that fail never stop the others.
     """
     with reporting("run", json, debug) as out:
+        from flows.runner.jobs import is_jobs_address
+
         settings = _settings(runner, ray_address, at_once)
         if settings.runner == "ray" and is_jobs_address(settings.ray_address):
             _run_as_job(out, spec, asset, settings)
@@ -116,7 +117,7 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
     from flows.batch import run_batch
     from flows.commands.accounts import asset_document
     from flows.commands.live import Remaining, watching
-    from flows.estimate import forecast, totals
+    from flows.estimate import forecast, room, shortages, totals
     from flows.overview import find_places
     from flows.progress import Board
     from infra.storage import open_store
@@ -124,6 +125,9 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
     store = open_store(plan.store_uri)
     forecasts = forecast(plan, store)
     total = totals(plan, forecasts, settings)
+    if total.stages:
+        for warning in shortages(total, room(plan, settings)):
+            out.say(f"too little {printable(warning)}", style="yellow")
     board = Board(plan.name, [asset.id for asset in plan.assets])
     watch = watching(out.console, board, Remaining(forecasts, total.at_once)) if total.stages else nullcontext()
     with watch:
@@ -137,6 +141,9 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
         "cancelled": outcome.cancelled,
         "seconds": round(outcome.seconds, 3),
         "run": outcome.run,
+        "gpu_hours": round(outcome.gpu_hours, 4),
+        "left": list(outcome.left),
+        "notes": list(outcome.notes),
         "counts": {phase.value: count for phase, count in outcome.counts.items()},
         "assets": [asset_document(status, places) for status, places in rows],
     }
@@ -156,6 +163,11 @@ def _say_outcome(out: Output, spec: Path, outcome: BatchOutcome, rows: list[tupl
     words += [f"{count} {phase.value}" for phase, count in outcome.counts.items() if phase.value != "done"]
     style = "bold green" if accepted == len(rows) else "bold yellow"
     out.say(f"\n{', '.join(words)} in {duration(outcome.seconds)}", style=style)
+    for note in outcome.notes:
+        out.say(printable(note), style="yellow")
+    if outcome.left:
+        spent = f"{outcome.gpu_hours:.2f} GPU hours are spent, the others do not fit into the budget"
+        out.say(f"{len(outcome.left)} left for the next run: {spent}", style="yellow")
     if outcome.cancelled:
         out.say("stopped; nothing that was committed is lost. Go on: digitize run " + str(spec), style="yellow")
     unclear = [status.asset for status, _ in rows if status.verdict != "accept" and status.phase.value != "cancelled"]

@@ -28,6 +28,10 @@ class Runner(Protocol):
         """The GPUs that stages can use."""
         ...
 
+    def cpus(self) -> float:
+        """The cores that stages can use."""
+        ...
+
     def close(self) -> None:
         """Give back what the runner holds."""
         ...

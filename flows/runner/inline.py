@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flows.child import run_job
-from flows.devices import choose_device
+from flows.devices import choose_device, cpu_cores
 from flows.runner.base import job_of
 from infra.settings import RunSettings
 from models.resources import Resources
@@ -34,6 +34,10 @@ class InlineRunner:
     def gpus(self) -> float:
         """See `Runner`."""
         return float(choose_device(self._settings.device, 1.0) == "cuda")
+
+    def cpus(self) -> float:
+        """See `Runner`."""
+        return float(cpu_cores())
 
     def close(self) -> None:
         """See `Runner`: nothing is held."""

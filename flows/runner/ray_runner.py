@@ -84,6 +84,10 @@ class RayRunner:
         """See `Runner`."""
         return self._cluster.gpus()
 
+    def cpus(self) -> float:
+        """See `Runner`."""
+        return sum(node.get("CPU", 0.0) for node in self._cluster.nodes())
+
     def close(self) -> None:
         """See `Runner`: leaves the cluster, and stops it when it was started here."""
         import ray

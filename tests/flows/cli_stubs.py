@@ -199,6 +199,18 @@ class StubRunner:
 
         return run_stage(door, request, make_context(request, folder, self._store))
 
+    def gpu_share(self, resources: Resources) -> float:
+        """No GPUs."""
+        return 0.0
+
+    def gpus(self) -> float:
+        """No GPUs."""
+        return 0.0
+
+    def cpus(self) -> float:
+        """One core."""
+        return 1.0
+
     def close(self) -> None:
         """Nothing is held."""
 
