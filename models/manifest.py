@@ -19,6 +19,8 @@ class PublishedFile(Record):
     bytes: int = Field(ge=0)
     media_type: str
     role: Literal["model", "preview", "report", "metrics", "cameras", "other"]
+    tier: str | None = None
+    """Which size of the model it is or belongs to; `asset.*` is the main one."""
 
 
 class StageProvenance(Record):
@@ -39,6 +41,9 @@ class Manifest(Record):
     files: tuple[PublishedFile, ...]
     units: Literal["metre", "arbitrary"]
     up_axis: Literal["Y"] = "Y"
+    """Of GLB and USDZ. STL has Z up, as slicers do; PLY and OBJ keep the capture's axes."""
+    origin: Literal["capture"] = "capture"
+    """No file is moved: cameras in `poses.json` and every format share one origin."""
     scale_source: str
     scale_uncertainty: float | None
     verdict: Verdict

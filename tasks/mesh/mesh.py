@@ -19,6 +19,8 @@ class Mesh:
     uv: [V, 2] float64, origin at the texture's lower left corner (glTF exporters flip v), or None.
     texture: [H, W, 3] uint8 sRGB, row 0 on top, or None.
     colors: [V, 3] uint8 sRGB per vertex, or None.
+    normal_map: [H, W, 3] uint8 unit normals in tangent space, (n + 1) / 2 * 255, y towards growing v, or None.
+    occlusion: [H, W] uint8, how much of the sky each place sees, or None.
     seen: [V] whether photographs show the vertex; False where the method made it up; None if unknown.
     """
 
@@ -28,6 +30,8 @@ class Mesh:
     texture: ByteArray | None = None
     colors: ByteArray | None = None
     seen: npt.NDArray[np.bool_] | None = None
+    normal_map: ByteArray | None = None
+    occlusion: ByteArray | None = None
 
     def take(self, source: IntArray, faces: IntArray) -> Mesh:
         """The mesh of vertices `source` [W] of this one, with all they hold, and of faces [F, 3] that number them."""

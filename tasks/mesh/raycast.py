@@ -101,8 +101,28 @@ class RayCaster:
         seen: BoolArray = self.cast(np.broadcast_to(o, x.shape), rays_d).t >= distance - tolerance
         return seen
 
-    def occluded(self, rays_o: npt.ArrayLike, rays_d: npt.ArrayLike) -> BoolArray:
-        """Whether each ray (origins [N, 3], directions [N, 3]) meets anything: cheaper than the first hit."""
+    def crossings(self, segments: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+        """Every face that each segment [N, 2, 3] passes through, in single precision: segment [H] and face [H]."""
+        ends = np.asarray(segments, dtype=np.float64)
+        found: list[tuple[IntArray, IntArray]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for start in range(0, len(ends) if self._scene is not None else 0, CHUNK // 4):
+            part = ends[start : start + CHUNK // 4]
+            local = self._local(part)
+            rays = np.concatenate([local[:, 0], local[:, 1] - local[:, 0]], 1)
+            hits = self._scene.list_intersections(_tensor(rays), nthreads=self._threads)
+            t = hits["t_hit"].numpy()
+            # rounding may move a hit at the very end of a segment past it
+            inside = (t >= -1e-3) & (t <= 1.0 + 1e-3)
+            segment = hits["ray_ids"].numpy()[inside].astype(np.int64) + start
+            found.append((segment, hits["primitive_ids"].numpy()[inside].astype(np.int64)))
+        return np.concatenate([s for s, _ in found]), np.concatenate([f for _, f in found])
+
+    def occluded(self, rays_o: npt.ArrayLike, rays_d: npt.ArrayLike, reach: float = float("inf")) -> BoolArray:
+        """Whether each ray (origins [N, 3], directions [N, 3]) meets anything: cheaper than the first hit.
+
+        Args:
+            reach: in lengths of rays_d; what lies beyond does not count.
+        """
         o, d = np.asarray(rays_o), np.asarray(rays_d)
         result = np.zeros(len(o), bool)
         if self._scene is None:
@@ -110,7 +130,8 @@ class RayCaster:
         for start in range(0, len(o), CHUNK):
             part = slice(start, start + CHUNK)
             rays = np.concatenate([self._local(o[part]), d[part].astype(np.float32)], 1)
-            result[part] = self._scene.test_occlusions(_tensor(rays), nthreads=self._threads).numpy()
+            found = self._scene.test_occlusions(_tensor(rays), tfar=reach / self._scale, nthreads=self._threads)
+            result[part] = found.numpy()
         return result
 
     def distance(self, points: npt.ArrayLike) -> FloatArray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
 
 from models.camera import PoseSet
 from models.manifest import Manifest, PublishedFile, StageProvenance
@@ -10,32 +12,60 @@ from models.quality import worst
 from models.results import STAGES, Done, FileRef
 from models.version import software_version
 
-ROLES: dict[str, tuple[str, str, str]] = {
+MEDIA_TYPES = {
+    ".glb": "model/gltf-binary",
+    ".usdz": "model/vnd.usdz+zip",
+    ".obj": "model/obj",
+    ".mtl": "model/mtl",
+    ".ply": "application/octet-stream",
+    ".stl": "model/stl",
+    ".png": "image/png",
+}
+"""Of the files of a model."""
+OTHERS: dict[str, tuple[str, str, str]] = {
     # published name: (input, media type, role)
-    "asset.glb": ("surface", "model/gltf-binary", "model"),
-    "asset.ply": ("surface", "application/octet-stream", "model"),
-    "asset.obj": ("surface", "model/obj", "model"),
-    "asset.mtl": ("surface", "model/mtl", "model"),
-    "asset_color.png": ("surface", "image/png", "model"),
     "preview.jpg": ("quality", "image/jpeg", "preview"),
     "report.html": ("quality", "text/html", "report"),
     "quality.json": ("quality", "application/json", "metrics"),
     "poses.json": ("pose", "application/json", "cameras"),
 }
-"""What is published, when the stage made it. Photos are not: they belong to whoever took them."""
+"""What is published beside the model, when the stage made it. Photos are not: they belong to whoever took them."""
+FULL_MESH = "mesh.ply"
+
+
+def source_of(name: str) -> str:
+    """The stage that made a published file."""
+    return OTHERS[name][0] if name in OTHERS else "surface"
 
 
 def published_files(dones: Mapping[str, Done]) -> tuple[tuple[str, FileRef, PublishedFile], ...]:
-    """The files to publish as (input, committed file, entry of the manifest), in the order of `ROLES`."""
+    """The files to publish as (input, committed file, entry of the manifest): the model's tiers, then the rest."""
+    surface = dones["surface"]
+    tiers: dict[str, dict[str, Any]] = surface.result.facts.get("tiers", {})
+    tier_of = {name: tier for tier, row in tiers.items() for name in row["files"]}
     found = []
-    for name, (source, media_type, role) in ROLES.items():
-        for file in dones[source].files:
-            if file.path == name:
-                entry = PublishedFile.model_validate(
-                    {"path": name, "sha256": file.sha256, "bytes": file.bytes, "media_type": media_type, "role": role}
-                )
-                found.append((source, file, entry))
+    for file in sorted(surface.files, key=lambda file: (not file.path.startswith("asset."), file.path)):
+        media_type = MEDIA_TYPES.get(PurePosixPath(file.path).suffix)
+        if media_type and (file.path.startswith("asset") or tier_of.get(file.path) == "full"):
+            found.append(("surface", file, _entry(file, media_type, "model", tier_of.get(file.path))))
+    for name, (source, media_type, role) in OTHERS.items():
+        found += [
+            (source, file, _entry(file, media_type, role, None)) for file in dones[source].files if file.path == name
+        ]
     return tuple(found)
+
+
+def _entry(file: FileRef, media_type: str, role: str, tier: str | None) -> PublishedFile:
+    return PublishedFile.model_validate(
+        {
+            "path": file.path,
+            "sha256": file.sha256,
+            "bytes": file.bytes,
+            "media_type": media_type,
+            "role": role,
+            "tier": tier,
+        }
+    )
 
 
 def build_manifest(asset: str, seed: int, dones: Mapping[str, Done], poses: PoseSet) -> Manifest:

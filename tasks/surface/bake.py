@@ -13,16 +13,19 @@ from models.camera import project
 from tasks.mesh.mesh import ByteArray, FloatArray, IntArray, Mesh
 from tasks.mesh.raycast import RayCaster
 from tasks.surface.exposure import correction, log_gains
+from tasks.surface.gutter import dilate
 from tasks.surface.raster import Texels, ranges, rasterize
 from tasks.surface.topology import vertex_normals
 from tasks.surface.unwrap import Atlas
 from tasks.surface.views import View
-from tasks.surface.weights import keep_best, vertex_views
+from tasks.surface.weights import VertexViews, keep_best, vertex_views
 
 SLOTS = 6
 """Photos that one face can take its colours from."""
 BEST = 4
 """Photos that one vertex takes its colours from."""
+SMALLEST = 512
+"""Texture below which nothing is saved by baking it smaller."""
 CHUNK = 1 << 19
 """Texels at a time."""
 OUTLIER = 18.0
@@ -43,6 +46,8 @@ class Baked:
     """Share of the charts' texels that photographs coloured; the field filled the rest."""
     gains: FloatArray
     """[C, 3] logarithm of each photo's exposure, which was taken out."""
+    baked_size: int
+    """Pixels along the texture as it was baked: finer texels than the photos' pixels are interpolated."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ def bake(
     gains = log_gains(samples) if equalise else np.zeros((len(views), 3))
     progress(0.3)
     choice = _choose(mesh, keep_best(samples.weight, BEST, sharpness), samples.safe)
+    wanted, size = size, useful_size(samples, _texels_per_unit(mesh, atlas, 1), size)
     texels = rasterize(atlas.corner_uv, size)
     density = _texels_per_unit(mesh, atlas, size)
     rgb = np.zeros((len(texels.pixel), SLOTS, 3), np.uint8)
@@ -103,8 +109,31 @@ def bake(
     progress(0.9)
     texture = np.zeros((size * size, 3), np.uint8)
     texture[texels.pixel] = colour
-    texture = dilate(texture.reshape(size, size, 3), texels.pixel)
-    return Baked(texture, float(covered.mean()) if len(covered) else 0.0, gains)
+    texture = resized(dilate(texture.reshape(size, size, 3), texels.pixel), wanted)
+    return Baked(texture, float(covered.mean()) if len(covered) else 0.0, gains, size)
+
+
+def useful_size(samples: VertexViews, texels_per_unit: float, size: int) -> int:
+    """The texture's size, halved while its texels stay at least as fine as the pixels of the sharpest photos.
+
+    Args:
+        texels_per_unit: texels along one unit of length for a texture of one pixel.
+    """
+    best = np.where(samples.weight > 0, samples.pixels, 0.0).max(1)
+    if not (best > 0).any():
+        return size
+    finest = float(np.percentile(best[best > 0], 90))
+    while size >= 2 * SMALLEST and size % 2 == 0 and texels_per_unit * size / 2 >= finest:
+        size //= 2
+    return size
+
+
+def resized(texture: ByteArray, size: int) -> ByteArray:
+    """The texture at another size: smaller by averaging, larger by smooth interpolation."""
+    if texture.shape[0] == size:
+        return texture
+    kind = Image.Resampling.BOX if texture.shape[0] > size else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(texture).resize((size, size), kind))
 
 
 def _texels_per_unit(mesh: Mesh, atlas: Atlas, size: int) -> float:
@@ -234,16 +263,3 @@ def _fill(mesh: Mesh, texels: Texels, colour: ByteArray, missing: npt.NDArray[np
         around = np.einsum("nk,nkc->nc", texels.bary[part], normals[mesh.faces[texels.face[part]]])
         around /= np.maximum(np.linalg.norm(around, axis=1, keepdims=True), 1e-12)
         colour[part] = fill(texels.positions(mesh, part), around)
-
-
-def dilate(texture: ByteArray, pixel: IntArray) -> ByteArray:
-    """The texture with every texel beside the charts coloured as the nearest one inside: no gutter shows."""
-    from scipy.ndimage import distance_transform_edt
-
-    outside = np.ones(texture.shape[:2], bool)
-    outside.ravel()[pixel] = False
-    if outside.all():
-        return texture
-    nearest = distance_transform_edt(outside, return_distances=False, return_indices=True)
-    filled: ByteArray = texture[nearest[0], nearest[1]]
-    return filled

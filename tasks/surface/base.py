@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tasks.surface.tiers import TierName
+
 
 class ShapeOptions(Protocol):
     """How the shape is found and cleaned."""
@@ -29,6 +31,8 @@ class ShapeOptions(Protocol):
 class SurfaceOptions(ShapeOptions, Protocol):
     """All of the stage."""
 
+    @property
+    def tiers(self) -> tuple[TierName, ...]: ...
     @property
     def faces(self) -> int: ...
     @property

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.camera import PoseSet, transform_points
+from models.camera import FloatArray, PoseSet, transform_points
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
-from models.fields.base import Field
 from models.quality import Verdict
-from models.results import StageResult
+from models.results import Reason, StageResult
 from tasks.context import Context
 from tasks.mesh.io import write_ply
 from tasks.mesh.mesh import Mesh
-from tasks.surface.bake import Baked, bake
+from tasks.surface.bake import Baked
 from tasks.surface.base import SurfaceOptions
-from tasks.surface.checks import check_surface, statistics
 from tasks.surface.colour import field_colours
-from tasks.surface.decimate import decimate
+from tasks.surface.finish import Finished, Work, coloured, finish
 from tasks.surface.shape import CUBE, find_shape
-from tasks.surface.topology import vertex_normals
-from tasks.surface.unwrap import Atlas, textured, unwrap
+from tasks.surface.tiers import Tier, file_stem, planned
 from tasks.surface.views import View
 
 
@@ -39,64 +35,72 @@ def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
         raise DigitizeError(ReasonCode.POSES_INVALID, "expected training images in poses.json, found none")
     field = load_field(context.fetch_all("train") / "field", context.device)
     shape = find_shape(field, poses, views, options, context)
-    full = shape.mesh
-    normals = vertex_normals(full)
-    full = replace(full, colors=field_colours(field, full.vertices, normals, poses.world_from_field, context.check))
+    work = Work(
+        full=shape.mesh,
+        views=views,
+        fill=lambda points, normals: field_colours(field, points, normals, poses.world_from_field, context.check),
+        box=_world_box(poses, shape.mesh),
+        options=options,
+        threads=context.threads,
+        check=context.check,
+    )
+    tiers = planned(options.tiers, options.faces, options.texture_size)
+    done, baked = finish(work, tiers, lambda share, what: context.progress(0.5 + 0.35 * share, what, {}))
+    full = coloured(shape.mesh, done[0].mesh, context.threads, context.check)
     write_ply(context.output / "mesh.ply", full)
-    context.progress(0.55, "fewer faces", {"faces": len(full.faces)})
-    small = decimate(replace(full, colors=None), options.faces)
-    check_surface(small, _world_box(poses, full))
-    context.progress(0.6, "texture coordinates", {"faces": len(small.faces)})
-    context.check()
-    atlas = unwrap(small, options.texture_size)
-    baked = _bake(small, atlas, views, field, poses, options, context)
-    asset = replace(textured(small, atlas), texture=baked.texture)
-    for name in options.formats:
-        exporter = importlib.import_module(f"tasks.surface.exporters.{name}")
-        exporter.write(context.output / f"asset{exporter.SUFFIX}", asset, poses.up)
-    facts = {**shape.facts, **_facts(full, small, atlas, baked)}
+    context.progress(0.9, "files", {"tiers": len(tiers)})
+    rows: dict[str, dict[str, Any]] = {
+        item.tier.name: {**item.facts, "files": _export(item, tiers[0], options, poses, context)} for item in done
+    }
+    if "full" in options.tiers:
+        size = (context.output / "mesh.ply").stat().st_size
+        rows["full"] = {"faces": len(full.faces), "files": {"mesh.ply": size}}
+    facts = {**shape.facts, **_facts(full, done[0], baked), "tiers": rows}
     (context.output / "surface.json").write_bytes(canonical_json({**facts, "units": poses.units}) + b"\n")
-    verdict = Verdict.REVIEW if shape.reasons else Verdict.ACCEPT
-    context.progress(1.0, "surface done", {"faces": len(small.faces)})
-    return StageResult(facts=facts, verdict=verdict, reasons=shape.reasons)
+    reasons = (*shape.reasons, *_tangled(done))
+    context.progress(1.0, "surface done", {"faces": len(done[0].mesh.faces)})
+    return StageResult(facts=facts, verdict=Verdict.REVIEW if reasons else Verdict.ACCEPT, reasons=reasons)
 
 
-def _world_box(poses: PoseSet, mesh: Mesh) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """[2, 3] box of the region of interest in the world, with room for what edge collapses move."""
+def _export(item: Finished, main: Tier, options: SurfaceOptions, poses: PoseSet, context: Context) -> dict[str, int]:
+    """Write a tier in every format; sizes in bytes by file name."""
+    stem = file_stem(item.tier, main)
+    before = {path.name for path in context.output.iterdir()}
+    for name in options.formats:
+        context.check()
+        exporter = importlib.import_module(f"tasks.surface.exporters.{name}")
+        exporter.write(context.output / f"{stem}{exporter.SUFFIX}", item.mesh, poses.up)
+    return {path.name: path.stat().st_size for path in sorted(context.output.iterdir()) if path.name not in before}
+
+
+def _tangled(done: list[Finished]) -> list[Reason]:
+    """A reason for each tier whose faces still pass through each other."""
+    return [
+        Reason.of(
+            ReasonCode.MESH_DEFECT,
+            f"expected no face of tier '{item.tier.name}' to pass through another, "
+            f"found {item.facts['self_intersections']} that do after repair",
+        )
+        for item in done
+        if item.facts["self_intersections"]
+    ]
+
+
+def _world_box(poses: PoseSet, mesh: Mesh) -> FloatArray:
+    """[2, 3] box of the region of interest in the world, with room for what repair moves."""
     corners = np.stack(np.meshgrid(*CUBE.T, indexing="ij"), -1).reshape(-1, 3)
     moved = transform_points(poses.world_from_field, corners)
     room = 0.01 * mesh.diagonal
     return np.stack([moved.min(0) - room, moved.max(0) + room])
 
 
-def _bake(
-    mesh: Mesh, atlas: Atlas, views: list[View], field: Field, poses: PoseSet, options: SurfaceOptions, context: Context
-) -> Baked:
-    def report(share: float) -> None:
-        context.progress(0.65 + 0.3 * share, "texture", {})
-
-    return bake(
-        mesh,
-        atlas,
-        views,
-        options.texture_size,
-        lambda points, normals: field_colours(field, points, normals, poses.world_from_field, context.check),
-        angle_power=options.angle_power,
-        sharpness=options.blend_sharpness,
-        equalise=options.equalise,
-        threads=context.threads,
-        check=context.check,
-        progress=report,
-    )
-
-
-def _facts(full: Mesh, small: Mesh, atlas: Atlas, baked: Baked) -> dict[str, Any]:
+def _facts(full: Mesh, main: Finished, baked: Baked) -> dict[str, Any]:
+    """What is said of the asset as a whole: its main tier, the full mesh, the colours."""
     return {
-        **statistics(small),
+        **main.facts,
         "full_faces": len(full.faces),
         "full_vertices": len(full.vertices),
-        "charts": atlas.charts,
-        "texture_utilization": atlas.utilization,
         "photo_share": baked.photo_share,
+        "baked_size": baked.baked_size,
         "exposure_spread": float(np.abs(baked.gains).max(initial=0.0)),
     }

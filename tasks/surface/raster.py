@@ -24,6 +24,11 @@ class Texels:
     """[F + 1] first texel of each face."""
     size: int
 
+    def interpolate(self, mesh: Mesh, values: FloatArray, part: IntArray | slice) -> FloatArray:
+        """[N, K] values [V, K] of the mesh's vertices at some texels."""
+        found: FloatArray = np.einsum("nk,nkc->nc", self.bary[part], values[mesh.faces[self.face[part]]])
+        return found
+
     def positions(self, mesh: Mesh, part: IntArray | slice) -> FloatArray:
         """[N, 3] points on the surface at some texels."""
         corners = mesh.vertices[mesh.faces[self.face[part]]]

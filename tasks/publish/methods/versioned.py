@@ -24,7 +24,7 @@ from models.store import Store
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "1"
+VERSION = "2"
 PRESETS: dict[str, dict[str, object]] = {"preview": {}, "standard": {}, "high": {}}
 
 _RACES = 20
@@ -157,12 +157,12 @@ def _write_version(store: Store, manifest: Manifest, data: bytes, first: int, co
 
 def _upload(store: Store, prefix: str, manifest: Manifest, context: Context) -> None:
     """Send the files and read them back: no server is trusted to have checked them."""
-    from tasks.publish.manifest import ROLES
+    from tasks.publish.manifest import source_of
 
     for file in manifest.files:
         context.check()
         key = f"{prefix}/{file.path}"
-        store.put_file(key, context.fetch(ROLES[file.path][0], file.path))
+        store.put_file(key, context.fetch(source_of(file.path), file.path))
         if _stored_digest(store, key, context) != file.sha256:
             raise DigitizeError(
                 ReasonCode.CHECKSUM_MISMATCH,

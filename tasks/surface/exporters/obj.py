@@ -1,31 +1,39 @@
-"""Wavefront OBJ with its material file and texture, in the capture's frame."""
+"""Wavefront OBJ with its material file and maps, in the capture's frame."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from models.camera import Vector3
 from tasks.mesh.mesh import Mesh
-from tasks.surface.exporters.texture import uv_of, write_color
+from tasks.surface.exporters.texture import uv_of, write_maps
 from tasks.surface.topology import vertex_normals
 
 SUFFIX = ".obj"
 
 
 def write(path: Path, mesh: Mesh, up: Vector3) -> None:
-    """Write `<stem>.obj`, `<stem>.mtl` and `<stem>_color.png`. The format has no up axis: `up` changes nothing."""
-    picture = write_color(path, mesh)
+    """Write `<stem>.obj`, `<stem>.mtl`, `<stem>_color.png` and `<stem>_normal.png`; `up` changes nothing here."""
+    uv = uv_of(mesh)
+    maps = write_maps(path, mesh, "color", "normal")
     material = path.with_suffix(".mtl")
-    material.write_text(
-        f"newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {picture}\n", encoding="ascii"
-    )
-    corner = mesh.faces + 1
+    text = f"newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {maps['color']}\n"
+    if "normal" in maps:
+        text += f"norm {maps['normal']}\n"
+    material.write_text(text, encoding="ascii")
     with path.open("w", encoding="ascii", newline="\n") as out:
         out.write(f"mtllib {material.name}\no {path.stem}\n")
-        np.savetxt(out, mesh.vertices, "v %.9g %.9g %.9g")
-        np.savetxt(out, uv_of(mesh), "vt %.7f %.7f")
-        np.savetxt(out, vertex_normals(mesh), "vn %.5f %.5f %.5f")
+        out.write(_lines("v %.9g %.9g %.9g\n", mesh.vertices))
+        out.write(_lines("vt %.7f %.7f\n", uv))
+        out.write(_lines("vn %.5f %.5f %.5f\n", vertex_normals(mesh)))
         out.write("usemtl surface\n")
-        np.savetxt(out, np.repeat(corner, 3, axis=1), "f %d/%d/%d %d/%d/%d %d/%d/%d")
+        out.write(_lines("f %d/%d/%d %d/%d/%d %d/%d/%d\n", np.repeat(mesh.faces + 1, 3, axis=1)))
+
+
+def _lines(pattern: str, rows: npt.NDArray[Any]) -> str:
+    """One line a row: one formatting call for all is three times as fast as one each."""
+    return (pattern * len(rows)) % tuple(rows.ravel().tolist())

@@ -8,15 +8,15 @@ from pathlib import Path
 from models.camera import Vector3
 from tasks.mesh.io import write_ply
 from tasks.mesh.mesh import Mesh
-from tasks.surface.exporters.texture import uv_of, write_color
+from tasks.surface.exporters.texture import uv_of, write_maps
 
 SUFFIX = ".ply"
 
 
 def write(path: Path, mesh: Mesh, up: Vector3) -> None:
     """Write `<stem>.ply` and `<stem>_color.png`. The format has no up axis: `up` changes nothing."""
-    picture = write_color(path, mesh)
-    write_ply(path, replace(mesh, uv=uv_of(mesh), colors=None))
+    picture = write_maps(path, mesh, "color")["color"]
+    write_ply(path, replace(mesh, uv=uv_of(mesh), colors=None, seen=None))
     # viewers look for the texture's name in a comment of the header
     head, tail = path.read_bytes().split(b"\nelement vertex", 1)
     path.write_bytes(head + f"\ncomment TextureFile {picture}".encode("ascii") + b"\nelement vertex" + tail)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from models.ladder import Ladder, Lower
 from models.record import Record
 from models.resources import Estimate, Resources
 from models.results import StageResult
+from tasks.surface.tiers import TierName, planned
 
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "4"
+VERSION = "5"
+FormatName = Literal["glb", "glb_draco", "usdz", "obj", "ply", "stl"]
 PRESETS: dict[str, dict[str, object]] = {
-    "preview": {"resolution": 256, "faces": 20_000, "texture_size": 1024},
-    "standard": {"resolution": 384, "faces": 50_000, "texture_size": 2048},
-    "high": {"resolution": 512, "faces": 150_000, "texture_size": 4096},
+    "preview": {"resolution": 256, "tiers": ("thumb",)},
+    "standard": {"resolution": 384, "tiers": ("thumb", "medium", "ar")},
+    "high": {"resolution": 512, "tiers": ("thumb", "low", "medium", "high", "ar", "full")},
 }
 
 _SMALLER = {"resolution": Lower(factor=0.7, least=96), "texture_size": Lower(factor=0.5, least=512)}
@@ -48,18 +50,30 @@ class Options(Record):
     vertices (`seen` in the PLY)."""
     floater_share: float = Field(default=0.02, ge=0, le=1)
     """Parts smaller than this share of the largest part's area are removed. Lower it for objects in several pieces."""
-    faces: int = Field(default=50_000, ge=100)
-    """Faces of the published asset."""
-    texture_size: int = Field(default=2048, ge=64, le=8192)
-    """Pixels along the published texture."""
+    tiers: tuple[TierName, ...] = Field(default=("thumb", "medium", "ar"), min_length=1)
+    """Sizes in which the asset is made: `thumb` (20,000 faces, 1024 px), `low`, `medium`, `high` (150,000 faces; 1024,
+    2048, 4096 px), `ar` (100,000 faces, 2048 px), `full` (the whole mesh with colours at its vertices, as PLY)."""
+    faces: int = Field(default=150_000, ge=100)
+    """Upper bound on the faces of every tier but `full`."""
+    texture_size: int = Field(default=4096, ge=64, le=8192)
+    """Upper bound on the pixels along every tier's maps."""
     angle_power: float = Field(default=2.0, ge=0, le=8)
     """How strongly photos that look straight at the surface are preferred to slanting ones."""
     blend_sharpness: float = Field(default=3.0, ge=0, le=16)
     """How strongly the best photo prevails: raise it when the texture is blurred, lower it when patches show."""
     equalise: bool = True
     """Take out differences in exposure between photos. Switch it off for photos of one fixed exposure."""
-    formats: tuple[Literal["glb", "obj", "ply"], ...] = Field(default=("glb", "obj", "ply"), min_length=1)
-    """Files of the textured asset."""
+    formats: tuple[FormatName, ...] = Field(default=("glb", "obj", "ply"), min_length=1)
+    """Files of each tier but `full`: `glb`, `glb_draco` (compressed), `usdz`, `obj`, `ply`, `stl`."""
+
+    @field_validator("tiers")
+    @classmethod
+    def _more_than_full(cls, tiers: tuple[TierName, ...]) -> tuple[TierName, ...]:
+        if set(tiers) == {"full"}:
+            raise ValueError(
+                "expected a tier beside `full`: the asset that is measured and shown is one with a texture"
+            )
+        return tiers
 
 
 def resources(options: Options) -> Resources:
@@ -68,21 +82,25 @@ def resources(options: Options) -> Resources:
         cpus=2,
         gpu_memory_gb=2,
         memory_gb=_memory_gb(options),
-        scratch_gb=1.0 + 2e-6 * options.faces,
+        scratch_gb=2.0,
         timeout_s=max(900.0, 8.0 * estimate(options, 100, 12.0).seconds),
     )
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Extraction grows with the surface of the grid, baking with texels and photos. Measured on two busy cores."""
-    extraction = 45.0 * (options.resolution / 256.0) ** 2
-    unwrapping = 6.0 * options.faces / 20_000
-    baking = 8.0 * (options.texture_size / 1024.0) ** 2 + photos * (0.15 + 0.1 * megapixels)
-    return Estimate(seconds=extraction + unwrapping + baking, memory_gb=_memory_gb(options))
+    tiers = planned(options.tiers, options.faces, options.texture_size)
+    extraction = 30.0 * (options.resolution / 256.0) ** 2
+    shapes = sum(2.0 + 12.0 * faces / 100_000 for faces in {tier.faces for tier in tiers})
+    size = max(tier.texture_size for tier in tiers)
+    baking = 3.0 * (size / 1024.0) ** 2 + photos * (0.15 + 0.1 * megapixels)
+    files = len(options.formats) * sum(0.3 + 0.25 * (tier.texture_size / 1024.0) ** 2 for tier in tiers)
+    return Estimate(seconds=extraction + shapes + baking + files, memory_gb=_memory_gb(options))
 
 
 def _memory_gb(options: Options) -> float:
-    return 1.5 + 2.0 * (options.resolution / 512.0) ** 2 + 1.5 * (options.texture_size / 4096.0) ** 2
+    size = max(tier.texture_size for tier in planned(options.tiers, options.faces, options.texture_size))
+    return 1.5 + 2.0 * (options.resolution / 512.0) ** 2 + 2.0 * (size / 4096.0) ** 2
 
 
 def surface(context: Context, options: Options) -> StageResult:

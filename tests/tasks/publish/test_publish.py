@@ -21,6 +21,7 @@ from models.store import Store
 from tasks.commit import run_stage
 from tasks.context import Context
 from tasks.publish import task
+from tasks.publish.manifest import published_files
 from tests.support import make_context
 
 CAMERA = Camera(width=4, height=3, fx=2, fy=2, cx=2, cy=1.5)
@@ -29,13 +30,21 @@ POSES = PoseSet(
 )
 
 
-def commit_inputs(folder: Path, store: Store, glb: bytes, verdict: Verdict = Verdict.ACCEPT) -> dict[str, Done]:
+def commit_inputs(
+    folder: Path, store: Store, glb: bytes, verdict: Verdict = Verdict.ACCEPT, full: bool = False
+) -> dict[str, Done]:
     """Committed stages with just the files that publishing reads."""
     contents: dict[Stage, dict[str, bytes]] = {
         Stage.INGEST: {"photos.json": b"{}"},
         Stage.POSE: {"poses.json": canonical_json(POSES)},
         Stage.TRAIN: {"field/field.json": b"{}"},
-        Stage.SURFACE: {"asset.glb": glb, "asset.ply": b"ply", "mesh.ply": b"not published"},
+        Stage.SURFACE: {
+            "asset.glb": glb,
+            "asset.ply": b"ply",
+            "asset-thumb.usdz": b"usdz",
+            "asset.notes": b"not published",
+            "mesh.ply": b"the whole mesh",
+        },
         Stage.QUALITY: {"report.html": b"<html>", "quality.json": b"{}", "preview.jpg": b"jpg"},
     }
     dones = {}
@@ -47,8 +56,13 @@ def commit_inputs(folder: Path, store: Store, glb: bytes, verdict: Verdict = Ver
                 (context.output / name).write_bytes(data)
             rejected = (Reason.of(ReasonCode.LOW_FIDELITY, "planted"),) if verdict is not Verdict.ACCEPT else ()
             own = request.stage is Stage.QUALITY
+            facts: dict[str, Any] = {"metrics": {"psnr_mesh": 21.5}} if own else {}
+            if request.stage is Stage.SURFACE:
+                facts = {"tiers": {"high": {"files": {"asset.glb": 3}}, "thumb": {"files": {"asset-thumb.usdz": 4}}}}
+                if full:
+                    facts["tiers"]["full"] = {"files": {"mesh.ply": 14}}
             return StageResult(
-                facts={"metrics": {"psnr_mesh": 21.5}} if own else {},
+                facts=facts,
                 verdict=verdict if own else Verdict.ACCEPT,
                 reasons=rejected if own else (),
             )
@@ -100,6 +114,7 @@ def test_publish_then_again_changes_nothing(tmp_path: Path, target: str) -> None
     assert {file.path for file in manifest.files} == {
         "asset.glb",
         "asset.ply",
+        "asset-thumb.usdz",
         "report.html",
         "quality.json",
         "preview.jpg",
@@ -110,6 +125,20 @@ def test_publish_then_again_changes_nothing(tmp_path: Path, target: str) -> None
         assert (sha256_bytes(data), len(data)) == (file.sha256, file.bytes)
     assert manifest.metrics == {"psnr_mesh": 21.5}
     assert [p.stage for p in manifest.provenance] == ["ingest", "pose", "train", "surface", "quality"]
+
+
+def test_manifest_names_each_tier_and_type(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    dones = commit_inputs(tmp_path, store, b"glb", full=True)
+    entries = {entry.path: entry for _, _, entry in published_files(dones)}
+    assert next(iter(entries)) == "asset.glb"
+    assert {name: entry.tier for name, entry in entries.items() if entry.tier} == {
+        "asset.glb": "high",
+        "asset-thumb.usdz": "thumb",
+        "mesh.ply": "full",
+    }
+    assert entries["asset-thumb.usdz"].media_type == "model/vnd.usdz+zip"
+    assert "asset.notes" not in entries
 
 
 def test_new_work_is_a_new_version(tmp_path: Path, target: str) -> None:
@@ -165,7 +194,7 @@ def test_killed_anywhere_then_run_again(tmp_path: Path, target: str) -> None:
             assert "assets/pot/latest.json" not in snapshot(to)
         task.run(*_args(publish_context(tmp_path / f"r{stop}", store, dones, to)))
         assert json.loads(snapshot(to)["assets/pot/latest.json"] or b"")["version"] == 1
-    assert writes == 9  # claim, six files, manifest, latest
+    assert writes == 10  # claim, seven files, manifest, latest
 
 
 def test_racing_publishers_leave_one_consistent_state(tmp_path: Path, target: str) -> None:

@@ -77,7 +77,8 @@ def test_ball_comes_out_round_textured_and_y_up(pose_folder: Path, tmp_path: Pat
     result = ran(context)
     out = context.output
     assert {p.name for p in out.iterdir()} == {
-        "mesh.ply", "asset.glb", "asset.ply", "asset.obj", "asset.mtl", "asset_color.png", "surface.json",
+        "mesh.ply", "asset.glb", "asset.ply", "asset.obj", "asset.mtl", "asset_color.png", "asset_normal.png",
+        "surface.json",
     }  # fmt: skip
     assert result.verdict == Verdict.ACCEPT
     assert result.facts["watertight"]

@@ -12,8 +12,9 @@ from PIL import Image
 from models.camera import PoseSet
 from tasks.mesh.mesh import Mesh
 from tasks.mesh.raycast import render_textured, sample_texture
-from tasks.surface.bake import Baked, bake, bilinear, dilate
+from tasks.surface.bake import Baked, bake, bilinear
 from tasks.surface.exposure import linear_from_srgb, srgb_from_linear
+from tasks.surface.gutter import dilate
 from tasks.surface.raster import rasterize
 from tasks.surface.unwrap import Atlas, split, textured, unwrap
 from tasks.surface.views import View
