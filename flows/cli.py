@@ -17,6 +17,7 @@ from flows.commands.output import SCHEMA_VERSION
 from flows.commands.pictures import render
 from flows.commands.planning import plan
 from flows.commands.running import rerun, run
+from flows.commands.services import down, up
 from flows.commands.specs import init, sample, schema, validate
 from flows.commands.uploads import uploads
 from flows.exit_codes import ExitCode
@@ -47,6 +48,8 @@ for _command, _panel in (
     (rerun, _WORK),
     (nightly, _WORK),
     (uploads, _WORK),
+    (up, _WORK),
+    (down, _WORK),
     (status, _LOOK),
     (explain, _LOOK),
     (render, _LOOK),

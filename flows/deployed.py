@@ -7,20 +7,28 @@ Prefect schedules and shows them; the work is in `nightly`, `uploads` and `maint
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 from typing import Any
+from uuid import UUID
 
-from prefect import flow, get_run_logger, runtime
+from prefect import flow, get_client, get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed, Failed
 
-from flows.launch import digitize_asset_of
+from flows.captures import load_batch
+from flows.cockpit import slug
+from flows.launch import DEPLOYMENT, digitize_asset_of, make_poller
+from flows.maintenance import collect, survey
 from flows.night_summary import night_text, tell
 from flows.nightly import Night, run_night
+from flows.plan import plan_batch
+from flows.published import verify_target
 from infra.catalogue import Catalogue
 from infra.notify import notify
 from infra.settings import NightSettings, RunSettings
+from infra.storage import open_store
 
 
 @flow(name="digitize_nightly", flow_run_name="night of {spec}", persist_result=False)
@@ -50,6 +58,50 @@ def digitize_capture(spec: str, asset: str) -> State[Any]:
     return Completed(message=f"{asset}: {status.verdict or status.phase}")
 
 
+@flow(name="watch_uploads", flow_run_name="uploads of {spec}", persist_result=False)
+def watch_uploads(spec: str, deployment: str = DEPLOYMENT) -> State[Any]:
+    """One look at the places where captures appear; each complete one that is new gets a run of `deployment`."""
+    with make_poller(Path(spec), deployment, Event()) as poller:
+        first, then = poller.round(), poller.finish()
+    errors = first.errors + then.errors
+    message = f"{len(then.launched)} launched, {len(first.waiting)} not complete, {first.malformed} not understood"
+    return Failed(message="; ".join(errors)) if errors else Completed(message=message)
+
+
+@flow(name="digitize_housekeeping", flow_run_name="housekeeping of {spec}", persist_result=False)
+def digitize_housekeeping(
+    spec: str, older_than_days: float = 30.0, quota_gb: float | None = None, dry_run: bool = False
+) -> State[Any]:
+    """Check every published byte, then free what nothing needs. Fails when something published is damaged."""
+    spec_file = load_batch(Path(spec))
+    plan = plan_batch(spec_file)
+    found = [verify_target(open_store(spec_file.resolve(target.to))) for target in spec_file.spec.publish]
+    damages = [(each.target, damage) for each in found for damage in each.damages]
+    rows = [{"target": target, **vars(damage)} for target, damage in damages]
+    create_table_artifact(key=f"verify-{slug(plan.name)}", table=rows, description=f"{len(rows)} damaged")
+    if damages:
+        return Failed(message=f"{len(damages)} published files are damaged: digitize rollback, or publish again")
+    store = open_store(plan.store_uri)
+    waste = survey(plan, store, older_than_days, quota_gb).waste
+    freed = 0 if dry_run else collect(store, waste)
+    files = sum(each.files for each in found)
+    return Completed(message=f"{files} published files are whole; {freed / 1e9:.3f} GB freed")
+
+
+@flow(name="digitize_alarm", flow_run_name="alarm: {what}", persist_result=False)
+def digitize_alarm(run: str, what: str) -> None:
+    """Say on DIGITIZE_NOTIFY_URL that a run crashed or failed."""
+    settings = NightSettings()
+    base = (settings.report_url or PREFECT_UI_URL.value() or "").rstrip("/")
+    run_id = run.removeprefix("prefect.flow-run.")
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(UUID(run_id))
+    message = found.state.message if found.state else ""
+    link = f"{base}/runs/flow-run/{run_id}" if base else run_id
+    told = notify(settings, f"digitize: {found.name}: {what.rpartition('.')[2]}", f"{message}\n{link}", "failure")
+    get_run_logger().info("told" if told else "nobody was told: DIGITIZE_NOTIFY_URL")
+
+
 def run_link(settings: NightSettings) -> str:
     """Where people see this flow run; empty without a server that they can reach."""
     base = (settings.report_url or PREFECT_UI_URL.value() or "").rstrip("/")
@@ -58,7 +110,7 @@ def run_link(settings: NightSettings) -> str:
 
 def report_night(night: Night) -> None:
     """The artifacts of a night: a table of what was done and why, a page, a link to the batch's run."""
-    name = _slug(night.agenda.plan.name)
+    name = slug(night.agenda.plan.name)
     statuses = {} if night.outcome is None else night.outcome.statuses
     rows = []
     for change in night.agenda.changes:
@@ -89,8 +141,3 @@ def _page(night: Night) -> str:
     if text := night_text(night):
         lines += ["", "```", text, "```"]
     return "\n".join(lines)
-
-
-def _slug(name: str) -> str:
-    """Artifact keys are a-z, 0-9 and dashes."""
-    return "".join(char if char.isalnum() else "-" for char in name)

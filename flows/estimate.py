@@ -135,11 +135,11 @@ class History:
 
     def of(self, plan: StagePlan) -> list[Done]:
         """The commits of the same stage and method with the same options, save those that differ by asset."""
-        wanted = _comparable(plan.options)
+        wanted = comparable(plan.options)
         return [
             done
             for done in self.dones.get((plan.stage.value, plan.method), [])
-            if done.version == plan.version and _comparable(done.options) == wanted
+            if done.version == plan.version and comparable(done.options) == wanted
         ]
 
 
@@ -161,7 +161,8 @@ def read_history(store: Store) -> History:
     return History(dones, photos)
 
 
-def _comparable(options: dict[str, Any]) -> dict[str, Any]:
+def comparable(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that say how much work a stage is: without those that belong to one asset."""
     return {name: value for name, value in options.items() if name not in _PER_ASSET_OPTIONS}
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.batch import BatchOutcome, run_batch
@@ -11,8 +15,10 @@ from flows.captures import Capture, gather
 from flows.nightly import record
 from flows.plan import plan_batch
 from flows.runner import Runner, make_runner
+from flows.uploads import Poller, make_inbox
 from infra.catalogue import Catalogue
-from infra.settings import RunSettings
+from infra.queue import Queue
+from infra.settings import RunSettings, UploadSettings
 from models.errors import DigitizeError, ReasonCode
 from models.spec_yaml import load_spec
 
@@ -117,3 +123,32 @@ class DeploymentLauncher:
                 asset=capture.asset,
             ) from error
         return str(run.id)
+
+
+@contextmanager
+def make_poller(spec: Path, deployment: str | None, stop: threading.Event) -> Iterator[Poller]:
+    """The poller of a specification's places, as the settings of this machine say.
+
+    Args:
+        deployment: of a Prefect server, to start runs of; None to digitize in this process.
+        stop: cancels what runs in this process.
+
+    Raises DigitizeError(spec_invalid) when the specification names no places.
+    """
+    settings, run_settings, catalogue = UploadSettings(), RunSettings(), Catalogue()
+    spec_file = load_spec(spec)
+    if not spec_file.spec.captures:
+        message = "expected places under `captures:`, found none"
+        raise DigitizeError(ReasonCode.SPEC_INVALID, message, "See docs/spec.md.", path=str(spec))
+    queue = None if settings.queue_url is None else Queue(settings.queue_url, settings)
+    owner = f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    inbox = make_inbox(spec_file, catalogue)
+    if deployment is not None:
+        yield Poller(spec, inbox, DeploymentLauncher(spec.absolute(), deployment), settings, owner, queue, at_once=4)
+        return
+    launcher = LocalLauncher(spec, run_settings, catalogue, stop)
+    at_once = run_settings.assets_at_once or (4 if run_settings.runner == "ray" else 1)
+    try:
+        yield Poller(spec, inbox, launcher, settings, owner, queue, at_once=at_once)
+    finally:
+        launcher.close()

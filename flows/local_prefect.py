@@ -116,6 +116,11 @@ def prepare(schedules: bool = False) -> None:
         os.environ["PREFECT_API_URL"] = _server.url
 
 
+def is_temporary() -> bool:
+    """Whether the server is this process's own, which nobody looks at."""
+    return _server is not None
+
+
 def wait_ready(cancel: threading.Event) -> bool:
     """Wait for the temporary server, if there is one. False when `cancel` was set first."""
     return _server is None or _server.wait(cancel)

@@ -17,6 +17,7 @@ from pathlib import Path
 from flows.batch import BatchOutcome, run_batch
 from flows.captures import Capture, gather
 from flows.changes import Change, Need, asked_for, find_changes, sources_digest
+from flows.estimate import comparable
 from flows.night_summary import write_summary
 from flows.overview import stage_done
 from flows.plan import AssetPlan, BatchPlan, plan_batch, source_ref
@@ -144,14 +145,14 @@ def run_night(
     outcome, errors = None, []
     if plan.assets or plan.unusable:
         outcome = run(plan, run_settings, board=board, cancel=cancel)
-        errors += _recorded(catalogue, plan, outcome)
+        errors += recorded(catalogue, plan, outcome)
     night = Night(agenda, outcome, started, time.time(), settings.min_success_ratio, errors=tuple(errors))
     night = replace(night, summary=write_summary(night))
     _guarded(lambda: _record_night(catalogue, night), errors, "the catalogue")
     return replace(night, errors=tuple(errors))
 
 
-def _recorded(catalogue: Catalogue, plan: BatchPlan, outcome: BatchOutcome) -> list[str]:
+def recorded(catalogue: Catalogue, plan: BatchPlan, outcome: BatchOutcome) -> list[str]:
     """Note in the catalogue how the assets ended and what their stages took. Returns what could not be noted."""
     errors: list[str] = []
     _guarded(lambda: record(catalogue, plan, list(outcome.statuses.values()), outcome.run), errors, "the catalogue")
@@ -189,7 +190,7 @@ def record(catalogue: Catalogue, plan: BatchPlan, statuses: Sequence[AssetStatus
             and (done := stage_done(store, status, stage)) is not None
         ]
         photos = next((n for done in dones if done.stage is Stage.INGEST and (n := _photos(done.files))), None)
-        catalogue.record_times(store.uri, dones, photos)
+        catalogue.record_times(store.uri, dones, photos, comparable)
     catalogue.record_outcomes(store.uri, plan.name, found, run)
 
 

@@ -14,11 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from prefect import flow, get_client, task
+from prefect import flow, get_client, runtime, tags, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
@@ -26,6 +27,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.utilities.annotations import quote
 
+from flows import local_prefect
 from flows.asset import run_asset, run_with_progress
 from flows.leases import Leases
 from flows.plan import AssetPlan
@@ -70,7 +72,8 @@ def run_flow(batch: str, session: Session) -> str | None:
     token = f"{batch}-{id(session)}"
     _sessions[token] = session
     try:
-        state: State[Any] = digitize_batch(batch, list(session.plans), token, return_state=True)
+        with tags("digitize", f"batch:{batch}"):
+            state: State[Any] = digitize_batch(batch, list(session.plans), token, return_state=True)
     finally:
         del _sessions[token]
     if state.is_failed() or state.is_crashed():
@@ -79,7 +82,14 @@ def run_flow(batch: str, session: Session) -> str | None:
     return None if run_id is None else str(run_id)
 
 
-@flow(name="digitize_batch", flow_run_name="{batch}", persist_result=False, validate_parameters=False)
+def _run_name() -> str:
+    """The batch, and the asset where it is one alone."""
+    given = runtime.flow_run.parameters
+    assets = given["assets"]
+    return f"{given['batch']}: {assets[0] if len(assets) == 1 else f'{len(assets)} assets'}"
+
+
+@flow(name="digitize_batch", flow_run_name=_run_name, persist_result=False, validate_parameters=False)
 def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
     """Run the assets of a batch in a window. `session` names what this process holds for the run."""
     shared = _sessions[session]
@@ -91,7 +101,8 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
     try:
         with Leases(shared.store, run, _end_ghost) as leases:
             _sessions[session] = replace(shared, leases=leases)
-            _run_window(session, run, min(shared.window, len(assets)))
+            with _shown(batch, shared):
+                _run_window(session, run, min(shared.window, len(assets)))
     finally:
         over.set()
         watcher.join()
@@ -100,6 +111,17 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
     if shared.cancel.is_set():
         return Cancelled(message="the run was cancelled")
     return Completed(message=_summary(statuses))
+
+
+def _shown(batch: str, shared: Session) -> AbstractContextManager[None]:
+    """Progress, pages and pictures in the UI of a server that people can look at."""
+    if local_prefect.is_temporary():
+        return nullcontext()
+    from flows.cockpit import watched
+    from flows.eta import Eta
+    from infra.catalogue import Catalogue
+
+    return watched(batch, shared.board, shared.store, lambda: Eta(shared.plans.values(), Catalogue(), shared.window))
 
 
 def _run_window(session: str, run: str | None, window: int) -> None:
@@ -134,7 +156,8 @@ def digitize_asset(asset: str, session: str, run: str | None) -> State[Any]:
         stage_task: Callable[..., Done] = digitize_stage.with_options(name=str(request.stage))
         return stage_task(asset, str(request.stage), quote(request), session)
 
-    status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run)
+    with tags(f"asset:{asset}"):
+        status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run)
     name = status.phase.capitalize()
     if status.phase is Phase.CANCELLED:
         return Cancelled(message="the run was cancelled")

@@ -114,12 +114,25 @@ def give_account(store: Store, status: AssetStatus) -> Account:
     return Account(
         status=status,
         dones=dones,
-        gates={stage: outcomes for stage, done in dones.items() if (outcomes := gate_outcomes(done))},
+        gates=_gates_of(dones),
         tried={stage: list(tried) for stage, each in facts.items() if isinstance(tried := each.get("tried"), list)},
         rejected_photos=_rejected_photos(store, dones.get(Stage.INGEST)),
         logs=logs,
         places=find_places(store, status),
     )
+
+
+def _gates_of(dones: Mapping[Stage, Done]) -> dict[Stage, tuple[GateOutcome, ...]]:
+    """The gates of each stage, without those that a later stage repeats on the same figure."""
+    found: dict[Stage, tuple[GateOutcome, ...]] = {}
+    seen: set[tuple[object, ...]] = set()
+    for stage, done in dones.items():
+        outcomes = gate_outcomes(done)
+        new = tuple(each for each in outcomes if (each.gate.metric, each.gate.bound, each.value) not in seen)
+        seen |= {(each.gate.metric, each.gate.bound, each.value) for each in new}
+        if new:
+            found[stage] = new
+    return found
 
 
 def gate_outcomes(done: Done) -> tuple[GateOutcome, ...]:

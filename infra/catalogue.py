@@ -123,12 +123,22 @@ class Catalogue:
         ]
         self.database.put(outcomes, rows)
 
-    def record_times(self, store: str, dones: Iterable[Done], photos: int | None = None) -> None:
-        """Note what commits took."""
+    def record_times(
+        self,
+        store: str,
+        dones: Iterable[Done],
+        photos: int | None = None,
+        comparable: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
+        """Note what commits took.
+
+        Args:
+            comparable: of a stage's options, those that say how much work it was.
+        """
         rows = [
             {
                 **{"store": store, "asset": done.asset, "stage": done.stage.value, "stage_key": done.key},
-                **{"method": done.method, "version": done.version, "options": digest_of(done.options)},
+                **{"method": done.method, "version": done.version, "options": digest_of(comparable(done.options))},
                 **{"photos": photos, "seconds": done.seconds, "cpu_seconds": done.cpu_seconds},
                 **{"peak_memory_gb": done.peak_memory_gb, "seen_at": time.time()},
             }

@@ -67,6 +67,8 @@ class NightSettings(BaseSettings):
     """Nights that try an unchanged asset again which could not be worked on; then it waits for a change."""
     notify_url: SecretStr | None = None
     """Who hears how the night ended, as an Apprise URL (`slack://...`, `mailto://...`, `json://host/path`)."""
+    published_url: str | None = None
+    """Where the first publishing target is served over HTTP, for links in the Prefect UI."""
     report_url: str | None = None
     """Where people reach the Prefect UI, for the link in that message; None for PREFECT_UI_URL."""
 

@@ -221,6 +221,7 @@ class S3Store:
                     retries={"max_attempts": 5, "mode": "standard"},
                     connect_timeout=10,
                     read_timeout=60,
+                    max_pool_connections=64,
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                     s3={"addressing_style": "path"} if settings.endpoint_url else {},

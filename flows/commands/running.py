@@ -132,6 +132,8 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
     watch = watching(out.console, board, Remaining(forecasts, total.at_once)) if total.stages else nullcontext()
     with watch:
         outcome = run_batch(plan, settings, board=board)
+    if outcome.run is not None:
+        _note(out, plan, outcome)
     rows = [(status, find_places(store, status)) for status in outcome.statuses.values()]
     _say_outcome(out, spec, outcome, rows)
     out.document = {
@@ -148,6 +150,20 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
         "assets": [asset_document(status, places) for status, places in rows],
     }
     out.exit_code = ExitCode.CANCELLED if outcome.cancelled else exit_code_of_phases(outcome.counts)
+
+
+def _note(out: Output, plan: BatchPlan, outcome: BatchOutcome) -> None:
+    """Tell the catalogue, so that nights know what was done by hand and what it took."""
+    from flows.nightly import recorded
+    from infra.catalogue import Catalogue
+    from models.errors import DigitizeError
+
+    try:
+        errors = recorded(Catalogue(), plan, outcome)
+    except DigitizeError as error:
+        errors = [str(error)]
+    for each in errors:
+        out.say(f"not noted in the catalogue: {each}", style="dim")
 
 
 def _say_outcome(out: Output, spec: Path, outcome: BatchOutcome, rows: list[tuple[AssetStatus, Places]]) -> None:

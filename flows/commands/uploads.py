@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,46 +36,15 @@ def uploads(
     """
     with reporting("uploads", json, debug) as out:
         stop = threading.Event()
-        with _poller(spec, deployment, stop) as poller:
+        from flows.launch import make_poller
+
+        with make_poller(spec, deployment, stop) as poller:
             if letters or replay:
                 _letters(out, spec, poller, replay)
             elif once:
                 _once(out, poller)
             else:
                 _watch(out, poller, stop)
-
-
-@contextmanager
-def _poller(spec: SpecArgument, deployment: str | None, stop: threading.Event) -> Iterator[Poller]:
-    import os
-    import platform
-    import uuid
-
-    from flows.launch import DeploymentLauncher, LocalLauncher
-    from flows.uploads import Poller, make_inbox
-    from infra.catalogue import Catalogue
-    from infra.queue import Queue
-    from infra.settings import RunSettings, UploadSettings
-    from models.errors import DigitizeError, ReasonCode
-    from models.spec_yaml import load_spec
-
-    settings, run_settings, catalogue = UploadSettings(), RunSettings(), Catalogue()
-    spec_file = load_spec(spec)
-    if not spec_file.spec.captures:
-        message = "expected places under `captures:`, found none"
-        raise DigitizeError(ReasonCode.SPEC_INVALID, message, "See docs/spec.md.", path=str(spec))
-    queue = None if settings.queue_url is None else Queue(settings.queue_url, settings)
-    owner = f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    inbox = make_inbox(spec_file, catalogue)
-    if deployment is not None:
-        yield Poller(spec, inbox, DeploymentLauncher(spec.absolute(), deployment), settings, owner, queue, at_once=4)
-        return
-    launcher = LocalLauncher(spec, run_settings, catalogue, stop)
-    at_once = run_settings.assets_at_once or (4 if run_settings.runner == "ray" else 1)
-    try:
-        yield Poller(spec, inbox, launcher, settings, owner, queue, at_once=at_once)
-    finally:
-        launcher.close()
 
 
 def _letters(out: Output, spec: SpecArgument, poller: Poller, replay: bool) -> None:

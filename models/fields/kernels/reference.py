@@ -95,7 +95,7 @@ class _Encode(torch.autograd.Function):
                 out[column, :, start : start + CHUNK] = (gathered * weight).sum(1)
         ctx.levels = levels
         ctx.save_for_backward(x, table)
-        return out.view(-1, len(x)).t()
+        return out.view(len(levels) * features, len(x)).t()
 
     @staticmethod
     @once_differentiable

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from models.digest import canonical_json, sha256_bytes, sha256_file
+from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest, withdrawn_key
 from models.quality import Verdict
@@ -158,12 +158,14 @@ def _write_version(store: Store, manifest: Manifest, data: bytes, first: int, co
 def _upload(store: Store, prefix: str, manifest: Manifest, context: Context) -> None:
     """Send the files and read them back: no server is trusted to have checked them."""
     from tasks.publish.manifest import source_of
+    from tasks.publish.transfer import send, stored_digests
 
-    for file in manifest.files:
-        context.check()
-        key = f"{prefix}/{file.path}"
-        store.put_file(key, context.fetch(source_of(file.path), file.path))
-        if _stored_digest(store, key, context) != file.sha256:
+    keys = [f"{prefix}/{file.path}" for file in manifest.files]
+    paths = [context.fetch(source_of(file.path), file.path) for file in manifest.files]
+    send(store, list(zip(keys, paths, strict=True)), context.check)
+    digests = stored_digests(store, keys, context.scratch, context.check)
+    for key, file, digest in zip(keys, manifest.files, digests, strict=True):
+        if digest != file.sha256:
             raise DigitizeError(
                 ReasonCode.CHECKSUM_MISMATCH,
                 f"expected sha256 {file.sha256}, found other bytes",
@@ -171,11 +173,3 @@ def _upload(store: Store, prefix: str, manifest: Manifest, context: Context) -> 
                 asset=manifest.asset,
                 path=f"{store.uri}/{key}",
             )
-
-
-def _stored_digest(store: Store, key: str, context: Context) -> str:
-    path = context.scratch / "readback"
-    store.get_file(key, path)
-    digest = sha256_file(path)
-    path.unlink()
-    return digest
