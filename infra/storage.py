@@ -1,4 +1,4 @@
-"""Stores: a local folder, or a prefix of an S3 bucket. The only module that knows boto3."""
+"""Stores: a local folder, or a prefix of an S3 bucket. With `queue` the only module that knows boto3."""
 
 from __future__ import annotations
 

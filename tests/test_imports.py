@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "prefect": ("flows/",),
     "ray": ("flows/runner",),
-    "boto3": ("infra/storage.py",),
-    "botocore": ("infra/storage.py",),
+    "boto3": ("infra/storage.py", "infra/queue.py"),
+    "botocore": ("infra/storage.py", "infra/queue.py"),
     "torch": ("models/fields/", "tasks/train/", "tasks/surface/", "tasks/quality/"),
     "pycolmap": ("tasks/pose/",),
     "typer": ("flows/",),

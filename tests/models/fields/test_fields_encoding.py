@@ -94,6 +94,11 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.allclose(a, b, atol=1e-4)
 
 
+def test_no_points_have_no_features() -> None:
+    levels = level_table(3, 4, 16, 8)
+    assert reference.encode(torch.zeros(0, 3), torch.zeros(entries(levels), 2), levels).shape == (0, 6)
+
+
 def test_equal_calls_give_equal_bits() -> None:
     encoding = HashEncoding(6, 8, 128, 10)
     encoding.reset(torch.Generator().manual_seed(0), scale=1.0)
