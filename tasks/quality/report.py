@@ -131,7 +131,8 @@ def render(
         photos=evidence.photos,
         registered={image.name: image.split for image in evidence.poses.images},
         curve=_curve(evidence.training),
-        surface=_flat(evidence.surface),
+        tiers=tier_rows(evidence.surface),
+        surface=_flat({name: value for name, value in evidence.surface.items() if name != "tiers"}),
         stepped_down=[(stage.value, str(each)) for stage, each in options.stepped_down.items()],
         settings=[{**row, "options": _flat(row["options"])} for row in evidence.settings],
     )
@@ -153,6 +154,25 @@ def figure(metric: Metric) -> str:
     if metric.name in _COUNTS:
         return f"{value:,.0f}{' ' + unit if unit else ''}"
     return f"{value:.{2 if unit else 3}f}{' ' + unit if unit else ''}"
+
+
+def tier_rows(surface: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sizes in which the asset is delivered, for the report's table; none where the surface stage names none."""
+    rows = []
+    for name, tier in surface.get("tiers", {}).items():
+        sealed, size = tier.get("watertight"), tier.get("texture_size")
+        files = ", ".join(f"{file} ({bytes_ / 1e6:.1f} MB)" for file, bytes_ in sorted(tier["files"].items()))
+        rows.append(
+            {
+                "name": name,
+                "faces": tier["faces"],
+                "maps": f"{size} px" if size else "none",
+                "watertight": "not checked" if sealed is None else ("yes" if sealed else "no"),
+                "crossing": tier.get("self_intersections", "not checked"),
+                "files": files,
+            }
+        )
+    return sorted(rows, key=lambda row: -int(row["faces"]))
 
 
 def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 VERSION = "5"
 FormatName = Literal["glb", "glb_draco", "usdz", "obj", "ply", "stl"]
+_ALL: tuple[FormatName, ...] = ("glb", "glb_draco", "usdz", "obj", "ply", "stl")
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"resolution": 256, "tiers": ("thumb",)},
-    "standard": {"resolution": 384, "tiers": ("thumb", "medium", "ar")},
-    "high": {"resolution": 512, "tiers": ("thumb", "low", "medium", "high", "ar", "full")},
+    "standard": {"resolution": 384, "tiers": ("thumb", "medium", "ar"), "formats": _ALL},
+    "high": {"resolution": 512, "tiers": ("thumb", "low", "medium", "high", "ar", "full"), "formats": _ALL},
 }
 
 _SMALLER = {"resolution": Lower(factor=0.7, least=96), "texture_size": Lower(factor=0.5, least=512)}

@@ -36,6 +36,16 @@ from tasks.mesh.mesh import Mesh
 from tasks.mesh.raycast import RayCaster, render_textured
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 170.0
+TIERS = {
+    "high": {
+        "faces": 150000,
+        "texture_size": 4096,
+        "watertight": True,
+        "self_intersections": 0,
+        "files": {"asset.glb": 12_300_000},
+    },
+    "full": {"faces": 2000000, "files": {"mesh.ply": 70_000_000}},
+}
 SUPPORT = Plane(normal=(0.0, 0.0, 1.0), offset=1.0)
 
 
@@ -134,7 +144,7 @@ class Capture:
     cameras: tuple[PosedImage, ...] = ring(8)
     with_mat: bool = True
     asset: str = "ball"
-    surface_facts: dict[str, Any] = field(default_factory=lambda: {"support_cut": False})
+    surface_facts: dict[str, Any] = field(default_factory=lambda: {"support_cut": False, "tiers": TIERS})
     with_points: bool = True
     with_masks: bool = False
 
