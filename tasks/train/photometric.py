@@ -7,6 +7,7 @@ are right, a patch of one photo and what another photo shows of the same piece o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,8 @@ ANGLES = (math.radians(4.0), math.radians(45.0))
 """Between the directions to two cameras: less tells nothing about the depth, more changes what is seen."""
 FACING = 0.25
 """Least cosine between the normal and the directions to the cameras."""
+WORST = 0.6
+"""1 - NCC from which on two patches do not show the same thing: hidden, or the point is elsewhere altogether."""
 TEXTURE = 0.01
 """Least standard deviation of a patch: what is flat correlates with anything."""
 
@@ -56,8 +59,14 @@ class PhotoConsistency:
         v, u = torch.meshgrid(reach, reach, indexing="ij")
         self.offsets = torch.stack([u.reshape(-1), v.reshape(-1)], 1)
 
-    def loss(self, surface: Surface, generator: torch.Generator) -> Tensor | None:
-        """Mean of 1 - NCC over the best sources of every point; None where nothing can be compared."""
+    def loss(
+        self, surface: Surface, hidden: Callable[[Tensor, Tensor], Tensor], generator: torch.Generator
+    ) -> Tensor | None:
+        """Mean of 1 - NCC over the best sources of every point; None where nothing can be compared.
+
+        Args:
+            hidden: tells of points [N, 3] whether the surface hides them from places [N, 3].
+        """
         whole, photo, local = self._whole_patches(surface)
         surface = Surface(*(part[whole] for part in surface))
         if not len(surface.x):
@@ -71,10 +80,12 @@ class PhotoConsistency:
         sources, known = self._draw_sources(photo, generator)
         seen, inside = self._look(plane, sources)
         patches = self.grey[local + self.bank.starts[photo][:, None]]
-        towards = torch.nn.functional.normalize(self.bank.centres[sources] - surface.x.detach()[:, None], dim=2)
+        centres, points = self.bank.centres[sources], surface.x.detach()[:, None].expand(-1, sources.shape[1], -1)
+        towards = torch.nn.functional.normalize(centres - points, dim=2)
         facing = ((towards * n).sum(2) > FACING) & ((-rays_d[:, :1] * n).sum(2) > FACING)
         similarity, textured = ncc(patches[:, None], seen)
         usable = known & facing & inside & textured & (t > 0).all(1)[:, None]
+        usable &= ~hidden(points.reshape(-1, 3), centres.view(-1, 3)).view(usable.shape)
         return _best(1.0 - similarity, usable)
 
     def _whole_patches(self, surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,9 +134,9 @@ def ncc(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _best(loss: Tensor, usable: Tensor) -> Tensor | None:
-    """Mean over points of the BEST lowest losses [m, S] that are usable and below 1."""
+    """Mean over points of the BEST lowest losses [m, S] that are usable and below WORST."""
     ranked = loss.masked_fill(~usable, 2.0).sort(1).values[:, :BEST]
-    counted = ranked.detach() < 1.0
+    counted = ranked.detach() < WORST
     return ranked[counted].mean() if bool(counted.any()) else None
 
 

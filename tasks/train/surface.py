@@ -3,30 +3,54 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import grid_sample, normalize
 
 from models.camera import PoseSet
+from models.fields.hash_density import HashDensityField
 from models.fields.hash_sdf import GAP, HashSDFField
 from models.fields.kernels.ops import composite, visible_counts
-from models.fields.march import Samples, march
-from models.fields.sh import spherical_harmonics
+from models.fields.march import Samples, cube_interval, march
+from models.fields.sh import SH_WIDTH, spherical_harmonics
 from tasks.context import Context
-from tasks.train.fit import Fitted, field_arguments, fit_field
+from tasks.train.fit import FEATURES, Fitted, field_arguments, fit_field
 from tasks.train.methods.hash_sdf import Options
 from tasks.train.photometric import PhotoConsistency, Surface
 from tasks.train.photos import PixelBank, Pixels
 from tasks.train.radiance import Batch, RadianceLearner
 from tasks.train.render import OPAQUE
+from tasks.train.rough import rough_shape
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
 REACH = 6.0
 """Distances are worth sampling up to that many times 1 / sharpness: beyond, nothing is seen."""
+ROUGH: dict[str, Any] = {
+    "levels": 8,
+    "base_resolution": 16,
+    "max_resolution": 256,
+    "log2_table": 16,
+    "hidden": 64,
+    "features": FEATURES,
+    "colour_layers": 1,
+    "occupancy_resolution": 64,
+    "step": 2.0 * math.sqrt(3.0) / 256.0,
+    "near": 0.1,
+}
+"""The radiance field that the first shape is read from."""
+ROUGH_RATE = 1e-2
+SHAPING_STEPS, SHAPING_POINTS, SHAPING_RATE, NEARNESS = 150, 1 << 14, 1e-2, 0.1
+"""Of the fit of the surface to its first shape; distances within NEARNESS count most."""
 COARSE_STEP = 0.6
 """Length of a rendering step while the surface is blurred, in units of 1 / sharpness."""
+LOOKED_AT = 1 << 17
+"""Cells of the occupancy grid that are looked at every time: occupied ones and their neighbours, where the surface goes
+next."""
+CLEAR_CELLS = 3.0
+"""Cells of the occupancy grid next to a point within which nothing hides it."""
 SLOPES = 2048
 """Places a step at which slopes are looked at, half of them near the surface."""
 
@@ -59,19 +83,76 @@ class SurfaceLearner(RadianceLearner):
         device: str,
     ) -> None:
         super().__init__(field, bank, heldout, options, seed, device)
+        self.rough: RadianceLearner | None = None
+        if options.rough_until > 0:
+            rough = HashDensityField(**ROUGH | {"background_levels": options.background_levels * bool(field.outside)})
+            rough.reset(torch.Generator().manual_seed(seed))
+            rough.near = field.near
+            rough.cells.forbid(_halved(field.cells.allowed == 0, rough.cells.resolution))
+            settings = options.model_copy(update={"learning_rate": ROUGH_RATE, "refine_cameras": False})
+            self.rough = RadianceLearner(rough.to(device), bank, heldout, settings, seed, device)
+        self.shaped = self.rough is None
         compared = options.ncc > 0 and isinstance(bank, PixelBank)
         self.photometric = PhotoConsistency(bank) if compared and isinstance(bank, PixelBank) else None
+        self._constant = torch.zeros(SH_WIDTH, device=device).index_fill_(0, torch.zeros(1, dtype=torch.int64), 1.0)
         self.share, self.finest_step = 0.0, field.step
 
     def step(self, share: float, rate: float) -> StepFacts:
-        self.share = share
+        """As trainer.Learner.step: of the rough shape first, of the surface then."""
         options, field = self.options, self.field
-        steep = min(1.0, share / options.sharpen_until)
+        if self.rough is not None and share < options.rough_until:
+            return self.rough.step(share / options.rough_until, rate)
+        if self.rough is not None and not self.shaped:
+            self._take_shape(rough_shape(self.rough.field))
+        self.share = (share - options.rough_until) / (1.0 - options.rough_until)
+        steep = min(1.0, self.share / options.sharpen_until)
         field.sharpness.fill_(options.sharpness_from * (options.sharpness_to / options.sharpness_from) ** steep)
         field.step = max(self.finest_step, COARSE_STEP / float(field.sharpness))
-        more = (options.levels - options.levels_from) * min(1.0, share / options.levels_until)
+        more = (options.levels - options.levels_from) * min(1.0, self.share / options.levels_until)
         field.active = options.levels_from + int(more + 1e-6)
         return super().step(share, rate)
+
+    def _take_shape(self, grid: Tensor) -> None:
+        """Fit the field to signed distances [G, G, G] on a grid over the cube."""
+        field, table = self.field, self.tables["encoding"]
+        field.active = self.options.levels_from
+        nets = torch.optim.Adam(field.density_net.parameters(), lr=SHAPING_RATE, fused=True)
+        for _ in range(SHAPING_STEPS):
+            x = self._random(SHAPING_POINTS, 3) * 2.0 - 1.0
+            target = grid_sample(grid[None, None], x[None, None, None], align_corners=False, padding_mode="border")
+            target = target.view(-1)
+            weight = torch.exp(-target.abs() / NEARNESS) + 0.1
+            nets.zero_grad()
+            loss = ((field.query(x)[0] - target).abs() * weight).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nets.step()
+            table.step(SHAPING_RATE)
+        self.shaped = True
+        field.cells.occupied_cells.fill_(1)
+        self._refresh_everywhere()
+
+    def state(self) -> dict[str, Tensor]:
+        """As trainer.Learner.state."""
+        found = super().state()
+        found["shaped"] = torch.tensor(self.shaped)
+        if self.rough is not None:
+            found |= {f"rough/{name}": value for name, value in self.rough.state().items()}
+        return found
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """As trainer.Learner.restore."""
+        own = {name: value for name, value in state.items() if not name.startswith("rough/")}
+        self.shaped = bool(own.pop("shaped"))
+        super().restore(own)
+        if self.rough is not None:
+            self.rough.restore({name.removeprefix("rough/"): v for name, v in state.items() if name not in own})
+
+    def evaluate(self) -> float:
+        """As trainer.Learner.evaluate."""
+        return super().evaluate() if self.shaped or self.rough is None else self.rough.evaluate()
+
+    def evaluate_training(self) -> float:
+        return super().evaluate_training() if self.shaped or self.rough is None else self.rough.evaluate_training()
 
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:
         field, pixels, options = self.field, batch.pixels, self.options
@@ -83,12 +164,14 @@ class SurfaceLearner(RadianceLearner):
         value, feature = field.decode(x, field.encode(x, known))
         density = field.density_along(value, samples)
         basis = spherical_harmonics(pixels.rays_d).t().index_select(1, samples.ray).t()
+        if self.share < options.directions_from:
+            basis = basis * self._constant
         seen = composite(density, field.color_from_basis(basis, feature), samples.t, samples.offsets, field.step)
         loss = self._colour_loss(batch, seen)
         loss = loss + self._regularity(x.detach(), value)
         if self.photometric is not None and self.share >= options.ncc_from:
             crossing = self._crossings(pixels, samples, value)
-            term = None if crossing is None else self.photometric.loss(crossing, self.generator)
+            term = None if crossing is None else self.photometric.loss(crossing, self._hidden, self.generator)
             if term is not None:
                 loss = loss + options.ncc * term
         return loss, len(marched.t)
@@ -145,13 +228,40 @@ class SurfaceLearner(RadianceLearner):
         slope, _ = self.field.slope(x.detach())
         return Surface(x, normalize(slope, dim=1), pixels.photo[rays], pixels.number[rays])
 
+    @torch.no_grad()
+    def _hidden(self, x: Tensor, eyes: Tensor) -> Tensor:
+        """[N] whether the way from points [N, 3] of the surface to places [N, 3] passes through the inside."""
+        field = self.field
+        way = normalize(eyes - x, dim=1)
+        _, t_out = cube_interval(x, way)
+        start = torch.full_like(t_out, CLEAR_CELLS * 2.0 / field.cells.resolution)
+        samples = march(x, way, start, t_out, 2.0 * field.step, torch.zeros_like(start), field.grid)
+        inside = field.query(samples.places(x, way))[0] < 0.0
+        return torch.zeros_like(start).index_add_(0, samples.ray, inside.float()) > 0
+
     def _refresh_grid(self) -> None:
+        grid = self.field.cells
+        near = torch.nn.functional.max_pool3d(grid.occupied_cells.float()[None], 3, 1, 1)[0] > 0
+        cells = (near & (grid.allowed > 0)).view(-1).nonzero()[:, 0]
+        if len(cells) > LOOKED_AT:
+            cells = cells[torch.randint(len(cells), (LOOKED_AT,), generator=self.generator, device=cells.device)]
+        self._look_at(cells)
+
+    def _refresh_everywhere(self) -> None:
+        self._look_at((self.field.cells.allowed > 0).view(-1).nonzero()[:, 0])
+
+    def _look_at(self, cells: Tensor) -> None:
+        """Decide for some cells whether the surface may be near."""
         grid, field = self.field.cells, self.field
-        turn = self.steps_done // 16
-        cells = grid.scheduled(turn, self.steps_done <= 256, self.generator)
-        reach = max(REACH / float(field.sharpness), 2.0 * field.step) + 2.0 * math.sqrt(3.0) / grid.resolution
+        sharpness = max(float(field.sharpness), self.options.sharpness_from)
+        reach = max(REACH / sharpness, 2.0 * field.step) + 2.0 * math.sqrt(3.0) / grid.resolution
 
         def worth(x: Tensor) -> Tensor:
             return torch.exp(-field.query(x)[0].abs() / reach)
 
-        grid.refresh(worth, cells, math.exp(-1.0), self.generator, lenient=False)
+        grid.refresh(worth, cells, math.exp(-1.0), self.generator, decay=0.0, lenient=False)
+
+
+def _halved(cells: Tensor, resolution: int) -> Tensor:
+    """[K, g, g, g] bool: cells of a coarser grid all of whose parts are set in [K, G, G, G] bool."""
+    return torch.nn.functional.adaptive_avg_pool3d(cells.float(), resolution) > 1.0 - 1e-6

@@ -26,10 +26,12 @@ class Options(hash_density.Options):
     """Cells along an edge at the finest level. Raise it with the photos' resolution: about one cell a pixel."""
     occupancy_resolution: int = Field(default=128, ge=8, multiple_of=4)
     """Cells of the occupancy grid along an edge of the cube."""
+    rough_until: float = Field(default=0.15, ge=0, lt=1)
+    """Share of the budget for a radiance field that the first shape is read from; 0 starts from a sphere."""
     initial_radius: float = Field(default=0.6, gt=0, lt=1)
-    """Of the sphere that training starts from."""
-    sharpness_from: float = Field(default=20.0, gt=0)
-    """Steepness of the surface at the start, in 1 / field unit. Lower it when parts outside the sphere never grow."""
+    """Of the sphere that training starts from where there is no first shape."""
+    sharpness_from: float = Field(default=60.0, gt=0)
+    """Steepness of the surface at the start, in 1 / field unit. Lower it when parts never grow."""
     sharpness_to: float = Field(default=600.0, gt=0)
     """Steepness at the end. Raise it with the photos' resolution."""
     sharpen_until: float = Field(default=0.8, gt=0, le=1)
@@ -38,15 +40,18 @@ class Options(hash_density.Options):
     """Levels of the encoding at the start."""
     levels_until: float = Field(default=0.5, gt=0, le=1)
     """Share of the budget at which all levels are switched on."""
+    directions_from: float = Field(default=0.35, ge=0, le=1)
+    """Share of the budget before which colours do not depend on the viewing direction: what moves between photos must
+    then be explained by shape. Lower it for shiny objects."""
     eikonal: float = Field(default=0.1, ge=0)
     """Weight of the eikonal term: slopes have length one. Raise it when the surface is bumpy."""
-    curvature: float = Field(default=5e-4, ge=0)
+    curvature: float = Field(default=2e-4, ge=0)
     """Weight of the curvature term, which fades as finer levels come. Raise it against small bumps on flat parts."""
-    ncc: float = Field(default=0.5, ge=0)
+    ncc: float = Field(default=0.15, ge=0)
     """Weight of photometric consistency between neighbouring photos; 0 for none. Lower it for shiny objects."""
     ncc_patches: int = Field(default=256, ge=1)
     """Patches compared in a step."""
-    ncc_from: float = Field(default=0.2, ge=0, le=1)
+    ncc_from: float = Field(default=0.3, ge=0, le=1)
     """Share of the budget at which photos begin to be compared."""
 
     @model_validator(mode="after")
