@@ -207,7 +207,7 @@ def _march(slabs: Iterator[Grid], cells: int) -> Mesh:
             local, corners, _, _ = marching_cubes(sound, 0.0, gradient_direction="ascent")
             index = local.astype(np.float64) + np.array([first, y * TILE, z * TILE])
             vertices.append(index * (2.0 / cells) - 1.0)
-            keys.append(_edge_keys(index, cells))
+            keys.append(_edge_keys(index, cells, count))
             faces.append(corners.astype(np.int64) + count)
             count += len(local)
     if not faces:
@@ -215,15 +215,19 @@ def _march(slabs: Iterator[Grid], cells: int) -> Mesh:
     return _weld(np.concatenate(vertices), np.concatenate(faces), np.concatenate(keys))
 
 
-def _edge_keys(index: npt.NDArray[np.float64], cells: int) -> IntArray:
-    """One number for the grid's edge on which each vertex [N, 3], in cells, lies."""
+def _edge_keys(index: npt.NDArray[np.float64], cells: int, first: int) -> IntArray:
+    """One number for the grid's edge on which each vertex [N, 3], in cells, lies; negative ones inside cells."""
     whole = np.round(index)
-    along = np.argmax(np.abs(index - whole), axis=1)
+    off = np.abs(index - whole)
+    along = np.argmax(off, axis=1)
     rows = np.arange(len(index))
     start = whole.astype(np.int64)
     start[rows, along] = np.floor(index[rows, along]).astype(np.int64)
     n = cells + 1
     keys: IntArray = ((along * n + start[:, 0]) * n + start[:, 1]) * n + start[:, 2]
+    # ambiguous cells get a vertex of their own in their middle, which no other cell has
+    inside = np.sort(off, axis=1)[:, 1] > 1e-4
+    keys[inside] = -1 - (first + np.nonzero(inside)[0])
     return keys
 
 

@@ -177,7 +177,27 @@ def test_a_field_with_its_sign_turned_fills_the_walls_and_is_turned_back() -> No
     assert signed_volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.005)
 
 
+class Noise(Field):
+    """Unrelated values at neighbouring samples: every case of marching cubes, the ambiguous ones as well."""
+
+    method = "surface_test_noise"
+    kind = "sdf"
+    level = 0.0
+
+    def query(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        chaos = torch.sin(x[:, 0] * 311.7 + x[:, 1] * 127.1 + x[:, 2] * 74.7) * 437.58
+        return 0.05 * torch.sin(chaos) + 0.01, x
+
+
+def test_noise_stays_closed() -> None:
+    mesh = extract(Noise(), 32)
+    assert len(mesh.faces) > 20_000
+    assert statistics(mesh)["boundary_edges"] == 0
+    cell = 2.0 / 32
+    assert np.linalg.norm(mesh.triangles - np.roll(mesh.triangles, 1, axis=1), axis=2).max() < 2 * cell
+
+
 def test_welding_matters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_edge_keys", lambda index, cells: np.arange(len(index)))
+    monkeypatch.setattr(module, "_edge_keys", lambda index, cells, first: first + np.arange(len(index)))
     mesh = extract(SphereField(kind="sdf"), 32)
     assert not statistics(replace(mesh))["watertight"]
