@@ -60,7 +60,7 @@ def distances(outside: Tensor) -> Tensor:
 
 def _distance_to(seeds: Tensor) -> Tensor:
     """[G, G, G] distance in cells to the seeds' border: 0 in them, half a cell next to them, BAND at most."""
-    found = torch.where(seeds, 0.5, float(BAND))
+    found = torch.where(seeds, 0.0, float(BAND))
     steps = [step for step in itertools.product((-1, 0, 1), repeat=3) if step != (0, 0, 0)]
     side = seeds.shape[0]
     for _ in range(BAND):
@@ -68,4 +68,4 @@ def _distance_to(seeds: Tensor) -> Tensor:
         for z, y, x in steps:
             moved = room[1 + z : 1 + z + side, 1 + y : 1 + y + side, 1 + x : 1 + x + side]
             found = torch.minimum(found, moved + (z * z + y * y + x * x) ** 0.5)
-    return (found - 0.5 + 0.5 * ~seeds).clamp(max=float(BAND)) * ~seeds
+    return (found - 0.5).clamp(min=0.0)

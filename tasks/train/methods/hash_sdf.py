@@ -81,6 +81,8 @@ PRESETS: dict[str, dict[str, object]] = {
     },
 }
 
+LADDER = hash_density.LADDER
+
 SLOWER = 1.6
 """Seconds of a step, slopes and patches included, against the radiance field's."""
 
