@@ -24,9 +24,12 @@ class Options(hash_density.Options):
     """Adam's rate at the start. Lower it when training diverges."""
     max_resolution: int = Field(default=512, ge=4)
     """Cells along an edge at the finest level. Raise it with the photos' resolution: about one cell a pixel."""
+    error_map: bool = True
+    """Draw half of the rays where the photos are explained worst: at outlines, which alone place surfaces of one
+    colour."""
     occupancy_resolution: int = Field(default=128, ge=8, multiple_of=4)
     """Cells of the occupancy grid along an edge of the cube."""
-    rough_until: float = Field(default=0.15, ge=0, lt=1)
+    rough_until: float = Field(default=0.25, ge=0, lt=1)
     """Share of the budget for a radiance field that the first shape is read from; 0 starts from a sphere."""
     initial_radius: float = Field(default=0.6, gt=0, lt=1)
     """Of the sphere that training starts from where there is no first shape."""
@@ -43,9 +46,9 @@ class Options(hash_density.Options):
     directions_from: float = Field(default=0.35, ge=0, le=1)
     """Share of the budget before which colours do not depend on the viewing direction: what moves between photos must
     then be explained by shape. Lower it for shiny objects."""
-    eikonal: float = Field(default=0.1, ge=0)
+    eikonal: float = Field(default=0.15, ge=0)
     """Weight of the eikonal term: slopes have length one. Raise it when the surface is bumpy."""
-    curvature: float = Field(default=2e-4, ge=0)
+    curvature: float = Field(default=1e-4, ge=0)
     """Weight of the curvature term, which fades as finer levels come. Raise it against small bumps on flat parts."""
     ncc: float = Field(default=0.15, ge=0)
     """Weight of photometric consistency between neighbouring photos; 0 for none. Lower it for shiny objects."""
