@@ -107,6 +107,9 @@ class Leases:
             if stat is None or data is None:
                 continue
             found = _read(data)
+            if found.owner == self._mine.owner:  # a request whose answer was lost had been obeyed
+                self._note(key)
+                return None
             if seen is None or found.owner != seen[0]:
                 waiting(found)
             if seen != (found.owner, found.beat):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -153,8 +154,7 @@ def digitize_asset(asset: str, session: str, run: str | None) -> State[Any]:
     shared = _sessions[session]
 
     def run_stage(request: StageRequest) -> Done:
-        stage_task: Callable[..., Done] = digitize_stage.with_options(name=str(request.stage))
-        return stage_task(asset, str(request.stage), quote(request), session)
+        return _task_of(str(request.stage))(asset, str(request.stage), quote(request), session)
 
     with tags(f"asset:{asset}"):
         status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run)
@@ -194,6 +194,13 @@ def digitize_stage(asset: str, stage: str, request: StageRequest, session: str) 
             shared.turns.charge(asset, share * (done.seconds if done else time.monotonic() - started))
 
     return run_with_progress(shared.runner, shared.board, shared.leases, request, shared.cancel.is_set, charge)
+
+
+@cache
+def _task_of(stage: str) -> Callable[..., Done]:
+    """The task under its stage's name. Kept: to make one costs as much as to run it."""
+    named: Callable[..., Done] = digitize_stage.with_options(name=stage)
+    return named
 
 
 def _watch_server(run: str | None, cancel: threading.Event, over: threading.Event) -> None:

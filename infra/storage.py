@@ -20,6 +20,10 @@ from models.store import Stat, Store
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _TEMPORARY = ".digitize-tmp-"
+_READS = 3
+"""How often an object is read whose bytes are cut off or wrong."""
+_SHA256 = "sha256"
+"""Name of the metadata that every object carries: servers' own checksums differ from server to server."""
 
 
 def open_store(uri: str) -> Store:
@@ -254,8 +258,28 @@ class S3Store:
 
     def get_bytes(self, key: str) -> bytes | None:
         """See `models.store.Store`."""
-        answer = self._call("get_object", key, allowed=("404", "NoSuchKey"))
-        return None if answer is None else bytes(answer["Body"].read())
+        for left in range(_READS - 1, -1, -1):
+            answer = self._call("get_object", key, allowed=("404", "NoSuchKey"))
+            if answer is None:
+                return None
+            try:
+                return self._body(answer, key)
+            except DigitizeError:
+                if not left:
+                    raise
+        raise AssertionError("the last read returns or raises")
+
+    def _body(self, answer: Any, key: str) -> bytes:
+        """The content of an answer, checked against the sha256 that was put with it: a marker or a manifest with wrong
+        bytes must not be believed."""
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            data = bytes(answer["Body"].read())
+        except (BotoCoreError, OSError) as error:
+            raise self._unreachable(key, f"get_object was cut off: {error}") from error
+        self._check(sha256_bytes(data), answer, key)
+        return data
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> bool:
         """See `models.store.Store`."""
@@ -263,25 +287,44 @@ class S3Store:
         allowed: tuple[str, ...] = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
         if if_match:
             allowed += ("404", "NoSuchKey")
-        answer = self._call("put_object", key, allowed=allowed if conditions else (), Body=data, **conditions)
+        metadata = {_SHA256: sha256_bytes(data)}
+        answer = self._call(
+            "put_object", key, allowed=allowed if conditions else (), Body=data, Metadata=metadata, **conditions
+        )
         return answer is not None
 
     def put_file(self, key: str, path: Path) -> None:
         """See `models.store.Store`. Large files go up in parts, which appear together at the end."""
-        self._transfer("upload_file", key, Filename=str(path), Bucket=self._bucket, Key=self._prefix + _safe_key(key))
+        self._transfer("upload_file", key, path, ExtraArgs={"Metadata": {_SHA256: sha256_file(path)}})
 
     def get_file(self, key: str, path: Path) -> None:
-        """See `models.store.Store`."""
-        if self.stat(key) is None:
-            raise _missing(key, self.uri)
-        self._transfer("download_file", key, Filename=str(path), Bucket=self._bucket, Key=self._prefix + _safe_key(key))
+        """See `models.store.Store`. What arrives is checked against the sha256 that was put with it."""
+        for left in range(_READS - 1, -1, -1):
+            answer = self._call("head_object", key, allowed=("404", "NoSuchKey"))
+            if answer is None:
+                raise _missing(key, self.uri)
+            try:
+                self._transfer("download_file", key, path)
+                self._check(sha256_file(path), answer, key)
+                return
+            except DigitizeError:
+                if not left:
+                    raise
 
-    def _transfer(self, operation: str, key: str, **arguments: Any) -> None:
+    def _check(self, sha256: str, answer: Any, key: str) -> None:
+        """Raise DigitizeError(checksum_mismatch) when an object says that it has another sha256. Others say nothing."""
+        expected = answer.get("Metadata", {}).get(_SHA256)
+        if expected not in (None, sha256):
+            message = f"{self.uri}: expected bytes with sha256 {expected}, found {sha256}"
+            raise DigitizeError(ReasonCode.CHECKSUM_MISMATCH, message, retryable=True, path=key)
+
+    def _transfer(self, operation: str, key: str, path: Path, **arguments: Any) -> None:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            getattr(self._client, operation)(**arguments)
+            place = {"Filename": str(path), "Bucket": self._bucket, "Key": self._prefix + _safe_key(key)}
+            getattr(self._client, operation)(**place, **arguments)
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise self._unreachable(key, f"{operation} failed: {error}") from error
 

@@ -23,6 +23,8 @@ from models.store import Store
 from tasks.context import ProgressSink
 
 _POLL_S = 0.2
+_LONG_POLL_S = 1.0
+"""Between two looks at whether to cancel a stage that has run for a while: there may be thousands of them."""
 _STOP_GRACE_S = 3.5
 """How long a Ray task may take to notice that it shall stop."""
 _CANCEL_GRACE_S = 3.0
@@ -47,13 +49,16 @@ class RayRunner:
         self._isolated = isolated
         self._started = connect(settings.ray_address)
         self._cluster = Cluster(settings)
+        import ray
+
+        self._on_node = ray.remote(run_on_node)  # once: Ray takes the function apart each time it is made remote
 
     def run(self, request: StageRequest, on_progress: ProgressSink, cancelled: Callable[[], bool]) -> Done:
         """See `Runner`."""
         import ray
 
         job = job_of(request, self._settings, self._store.uri, self._door, self._isolated)
-        task = ray.remote(run_on_node).options(
+        task = self._on_node.options(
             name=f"{request.asset} {request.stage}",
             max_retries=_LOST_NODES,
             retry_exceptions=False,
@@ -63,7 +68,7 @@ class RayRunner:
         ref = task.remote(job.model_dump_json(), stop_key)
         progress = _Progress(self._store, request, on_progress)
         try:
-            while not ray.wait([ref], timeout=_POLL_S)[0]:
+            while not ray.wait([ref], timeout=_POLL_S if progress.is_new else _LONG_POLL_S)[0]:
                 if cancelled():
                     raise _cancelled(request)
                 progress.look()
@@ -124,6 +129,11 @@ class _Progress:
         self._sink = sink
         self._seen: bytes | None = None
         self._next = self._first = time.monotonic() + PROGRESS_S
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the stage has just been sent."""
+        return time.monotonic() < self._first
 
     def look(self) -> None:
         """Pass on what is new, now and then. A store that does not answer is no reason to stop."""

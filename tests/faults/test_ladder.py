@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.asset import run_asset, walk
-from flows.child import run_in_child
+from flows.child import run_job
 from flows.plan import AssetPlan
 from flows.progress import Board
 from flows.rerun import forget_from
@@ -52,7 +52,9 @@ class Case:
     def run_stage(self, request: StageRequest) -> Done:
         if request.stage is Stage.TRAIN:
             self.tried.append(request.options["size"])
-        return run_in_child(make_job(self.folder, request), lambda *progress: None, lambda: False)
+        (self.folder / "scratch").mkdir(exist_ok=True)
+        job = make_job(self.folder, request, isolated=request.stage is Stage.TRAIN)
+        return run_job(job, lambda *progress: None, lambda: False)
 
     def run(self) -> AssetStatus:
         return run_asset(self.plan, self.store, Board("demo"), self.run_stage)

@@ -55,6 +55,8 @@ def never() -> bool:
 def test_the_highest_priority_first(tmp_path: Path) -> None:
     turns = Turns(plans(tmp_path, a=0, b=5, c=0, d=-1), {}, None)
     assert [turns.next(never) for _ in range(5)] == ["b", "a", "c", "d", None]
+    turns = Turns(plans(tmp_path, a=0, b=5, c=0, d=-1), {"a": 10.0, "b": 1.0, "c": 20.0, "d": 90.0}, None)
+    assert [turns.next(never) for _ in range(4)] == ["b", "c", "a", "d"]
 
 
 def test_what_does_not_fit_is_left(tmp_path: Path) -> None:
@@ -110,16 +112,16 @@ def test_needs(tmp_path: Path) -> None:
     stages[Stage.QUALITY] = replace(stages[Stage.QUALITY], resources=Resources(gpu_memory_gb=6.0))
     seconds = dict.fromkeys(STAGES, 10.0) | {Stage.TRAIN: 50.0}
     found = gpu_needs(replace(plan, stages=stages), Machines(gpus=1), seconds)
-    assert found == GpuNeeds(gpu_s=0.5 * 50 + 0.25 * 10, share=0.5, gpu_part=0.6)
+    assert found == GpuNeeds(gpu_s=0.5 * 50 + 0.25 * 10, share=27.5 / 60, gpu_part=0.6)
     assert gpu_needs(replace(plan, stages=stages), Machines(), seconds).gpu_s == 0
 
 
 def test_enough_assets_to_fill_the_gpus() -> None:
     ray = RunSettings(runner="ray")
     needs = [GpuNeeds(gpu_s=60.0, share=0.25, gpu_part=0.5)] * 3
-    # 8 GPUs with 4 places each, half of the time of an asset spent there: 64, and 2 at the door
-    assert assets_at_once(ray, Machines(gpus=8), needs, 2.0) == 66
-    assert assets_at_once(ray, Machines(gpus=1000), needs, 2.0) == 512
+    # 8 GPUs with 4 places each, half of the time of an asset spent there: 64 fill them, three times as many leave no gap
+    assert assets_at_once(ray, Machines(gpus=8), needs, 2.0) == 192
+    assert assets_at_once(ray, Machines(gpus=1000), needs, 2.0) == 2048
     assert assets_at_once(ray, Machines(cpus=32), [], 2.0) == 18
     assert assets_at_once(ray, Machines(), [], 2.0) == 4
     assert assets_at_once(RunSettings(runner="ray", assets_at_once=7), Machines(gpus=8), needs, 2.0) == 7
