@@ -26,6 +26,8 @@ from models.errors import DigitizeError, ReasonCode
 START_LIMIT_S = 180.0
 """For the temporary server on a busy machine; it takes 4 to 12 seconds."""
 _POLL_S = 0.1
+_STARTS = 3
+"""Two first runs at the same moment set up one database: the server of one of them fails, and starts again."""
 _LOG_BYTES = 4 << 20
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -53,17 +55,22 @@ class _Server:
     def __init__(self, schedules: bool) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        environment = child_environment(1) | {"PREFECT_UI_ENABLED": "0"}
+        self._environment = child_environment(1) | {"PREFECT_UI_ENABLED": "0"}
         if not schedules:
-            environment["PREFECT__SERVER_EPHEMERAL"] = "1"  # none of the services that make runs of schedules
+            self._environment["PREFECT__SERVER_EPHEMERAL"] = "1"  # none of the services that make runs of schedules
+        self._starts_left = _STARTS
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._starts_left -= 1
         with (home() / "server.log").open("wb") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", "flows.local_prefect", str(self.port)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment,
+                env=self._environment,
             )
 
     @property
@@ -77,7 +84,9 @@ class _Server:
             if cancel.is_set():
                 return False
             if self._process.poll() is not None:
-                break
+                if not self._starts_left:
+                    break
+                self._process = self._start()
             try:
                 with urllib.request.urlopen(f"{self.url}/health", timeout=5):
                     return True

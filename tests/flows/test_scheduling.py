@@ -119,7 +119,7 @@ def test_needs(tmp_path: Path) -> None:
 def test_enough_assets_to_fill_the_gpus() -> None:
     ray = RunSettings(runner="ray")
     needs = [GpuNeeds(gpu_s=60.0, share=0.25, gpu_part=0.5)] * 3
-    # 8 GPUs with 4 places each, half of the time of an asset spent there: 64 fill them, three times as many leave no gap
+    # 8 GPUs with 4 places each, half of an asset's time spent there: 64 fill them, three times as many leave no gap
     assert assets_at_once(ray, Machines(gpus=8), needs, 2.0) == 192
     assert assets_at_once(ray, Machines(gpus=1000), needs, 2.0) == 2048
     assert assets_at_once(ray, Machines(cpus=32), [], 2.0) == 18
