@@ -7,9 +7,11 @@ import itertools
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool3d, max_pool3d, pad
+from torch.nn.functional import avg_pool3d, grid_sample, max_pool3d, pad
 
 from models.fields.hash_density import HashDensityField
+from models.fields.hash_sdf import HashSDFField
+from models.fields.kernels.ops import SparseAdam
 from models.fields.occupancy import cell_centres
 
 SIDE = 96
@@ -19,6 +21,8 @@ SOLID = 0.4
 BAND = 16
 """Distances are known up to that many cells; beyond, they stay at that."""
 CHUNK = 1 << 17
+STEPS, POINTS, RATE, NEARNESS = 150, 1 << 14, 1e-2, 0.1
+"""Of the fit of a field to distances; those within NEARNESS count most."""
 
 
 @torch.no_grad()
@@ -36,6 +40,25 @@ def rough_shape(field: HashDensityField) -> Tensor:
     dense = avg_pool3d(opacity, 3, 1, 1) > SOLID
     free = _outside(~dense)
     return distances(free[0, 0]) * cell
+
+
+def imprint(field: HashSDFField, table: SparseAdam, grid: Tensor, generator: torch.Generator) -> None:
+    """Fit a field's distances to those on a grid [G, G, G] over the cube, index (z, y, x).
+
+    Args:
+        table: what optimises the field's encoding.
+    """
+    nets = torch.optim.Adam(field.density_net.parameters(), lr=RATE, fused=True)
+    for _ in range(STEPS):
+        x = torch.rand(POINTS, 3, generator=generator, device=grid.device) * 2.0 - 1.0
+        places = x[None, None, None]
+        target = grid_sample(grid[None, None], places, align_corners=False, padding_mode="border").view(-1)
+        weight = torch.exp(-target.abs() / NEARNESS) + 0.1
+        nets.zero_grad()
+        loss = ((field.query(x)[0] - target).abs() * weight).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nets.step()
+        table.step(RATE)
 
 
 def _outside(empty: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, normalize
+from torch.nn.functional import normalize
 
 from models.camera import PoseSet
 from models.fields.hash_density import HashDensityField
@@ -22,7 +22,7 @@ from tasks.train.photometric import PhotoConsistency, Surface
 from tasks.train.photos import PixelBank, Pixels
 from tasks.train.radiance import Batch, RadianceLearner
 from tasks.train.render import OPAQUE
-from tasks.train.rough import rough_shape
+from tasks.train.rough import imprint, rough_shape
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
@@ -38,12 +38,9 @@ ROUGH: dict[str, Any] = {
     "colour_layers": 1,
     "occupancy_resolution": 64,
     "step": 2.0 * math.sqrt(3.0) / 256.0,
-    "near": 0.1,
 }
 """The radiance field that the first shape is read from."""
 ROUGH_RATE = 1e-2
-SHAPING_STEPS, SHAPING_POINTS, SHAPING_RATE, NEARNESS = 150, 1 << 14, 1e-2, 0.1
-"""Of the fit of the surface to its first shape; distances within NEARNESS count most."""
 COARSE_STEP = 0.6
 """Length of a rendering step while the surface is blurred, in units of 1 / sharpness."""
 LOOKED_AT = 1 << 17
@@ -85,16 +82,16 @@ class SurfaceLearner(RadianceLearner):
         super().__init__(field, bank, heldout, options, seed, device)
         self.rough: RadianceLearner | None = None
         if options.rough_until > 0:
-            rough = HashDensityField(**ROUGH | {"background_levels": options.background_levels * bool(field.outside)})
+            levels = options.background_levels if field.outside is not None else 0
+            rough = HashDensityField(**ROUGH, near=field.near, background_levels=levels)
             rough.reset(torch.Generator().manual_seed(seed))
-            rough.near = field.near
-            rough.cells.forbid(_halved(field.cells.allowed == 0, rough.cells.resolution))
+            rough.to(device).cells.forbid(_halved(field.cells.allowed == 0, rough.cells.resolution))
             settings = options.model_copy(update={"learning_rate": ROUGH_RATE, "refine_cameras": False})
-            self.rough = RadianceLearner(rough.to(device), bank, heldout, settings, seed, device)
+            self.rough = RadianceLearner(rough, bank, heldout, settings, seed, device)
         self.shaped = self.rough is None
         compared = options.ncc > 0 and isinstance(bank, PixelBank)
         self.photometric = PhotoConsistency(bank) if compared and isinstance(bank, PixelBank) else None
-        self._constant = torch.zeros(SH_WIDTH, device=device).index_fill_(0, torch.zeros(1, dtype=torch.int64), 1.0)
+        self._constant = torch.eye(SH_WIDTH, device=device)[0]
         self.share, self.finest_step = 0.0, field.step
 
     def step(self, share: float, rate: float) -> StepFacts:
@@ -113,23 +110,12 @@ class SurfaceLearner(RadianceLearner):
         return super().step(share, rate)
 
     def _take_shape(self, grid: Tensor) -> None:
-        """Fit the field to signed distances [G, G, G] on a grid over the cube."""
-        field, table = self.field, self.tables["encoding"]
-        field.active = self.options.levels_from
-        nets = torch.optim.Adam(field.density_net.parameters(), lr=SHAPING_RATE, fused=True)
-        for _ in range(SHAPING_STEPS):
-            x = self._random(SHAPING_POINTS, 3) * 2.0 - 1.0
-            target = grid_sample(grid[None, None], x[None, None, None], align_corners=False, padding_mode="border")
-            target = target.view(-1)
-            weight = torch.exp(-target.abs() / NEARNESS) + 0.1
-            nets.zero_grad()
-            loss = ((field.query(x)[0] - target).abs() * weight).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nets.step()
-            table.step(SHAPING_RATE)
+        """Go on from signed distances [G, G, G] on a grid over the cube."""
+        self.field.active = self.options.levels_from
+        imprint(self.field, self.tables["encoding"], grid, self.generator)
         self.shaped = True
-        field.cells.occupied_cells.fill_(1)
-        self._refresh_everywhere()
+        self.field.cells.occupied_cells.fill_(1)
+        self._look_at((self.field.cells.allowed > 0).view(-1).nonzero()[:, 0])
 
     def state(self) -> dict[str, Tensor]:
         """As trainer.Learner.state."""
@@ -246,9 +232,6 @@ class SurfaceLearner(RadianceLearner):
         if len(cells) > LOOKED_AT:
             cells = cells[torch.randint(len(cells), (LOOKED_AT,), generator=self.generator, device=cells.device)]
         self._look_at(cells)
-
-    def _refresh_everywhere(self) -> None:
-        self._look_at((self.field.cells.allowed > 0).view(-1).nonzero()[:, 0])
 
     def _look_at(self, cells: Tensor) -> None:
         """Decide for some cells whether the surface may be near."""

@@ -22,7 +22,7 @@ from tasks.train.photos import PixelBank
 from tasks.train.rough import BAND, distances
 from tests.tasks.train.train_capture import TINY, train_context, write_capture
 
-SURFACE = {**TINY, "steps": 400, "samples_per_step": 6000, "evaluate_every": 400, "levels_from": 3, "ncc_patches": 64}
+SURFACE = {**TINY, "steps": 300, "samples_per_step": 6000, "evaluate_every": 300, "levels_from": 3, "ncc_patches": 64}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def surface_context(store: FolderStore, folder: Path, **options: object) -> Cont
 def test_it_finds_the_ball(capture: FolderStore, tmp_path: Path) -> None:
     context = surface_context(capture, tmp_path)
     result = task.run(context.request, context)
-    assert result.facts["psnr_heldout"] > 20.0
+    assert result.facts["psnr_heldout"] > 17.0
     field = load_field(context.output / "field")
     assert isinstance(field, HashSDFField)
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
