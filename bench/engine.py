@@ -3,6 +3,7 @@
     python bench/engine.py                      everything, about half an hour
     python bench/engine.py --only kernels       parts: kernels, analytic, lego, capture; several with commas
     python bench/engine.py --quick              a few seconds a part: shows that the script works
+    python bench/engine.py --peer-python PEER/bin/python    also the peer, bench/peers/tensorf.py, by its interpreter
 
 Needs torch, numpy, pillow, safetensors and pydantic alone. `--data` holds `posed_lego_400` and, for `capture`, folders
 with the outputs of a pose stage named `pose_*`; what is not there is `not measured`. Uses a GPU where there is one. The
@@ -83,8 +84,28 @@ def trainers(scenes: list[tuple[str, str]], seconds: float, data: Path) -> list[
     return rows
 
 
+def peer(python: str | None, seconds: float, data: Path) -> dict[str, Any]:
+    """The peer's row by an interpreter that has it; how to make one where there is none."""
+    from bench.peers import tensorf
+
+    if not python:
+        return {"scene": "lego", "method": tensorf.METHOD, "psnr": "not measured", "to_measure": tensorf.install()}
+    script = [python, str(ROOT / "bench" / "peers" / "tensorf.py")]
+    try:
+        done = subprocess.run(
+            [*script, str(seconds), "--data", str(data)], stdout=subprocess.PIPE, text=True, check=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.CalledProcessError, json.JSONDecodeError, IndexError) as error:
+        found = {"scene": "lego", "method": tensorf.METHOD, "error": str(error)}
+    print(json.dumps(found), flush=True)
+    return found
+
+
 def figures(parts: dict[str, Any]) -> dict[str, Any]:
     """What is claimed, from what was measured in this run; `not measured` otherwise."""
+    from bench.peers import tensorf
+
     found: dict[str, Any] = dict.fromkeys(
         (
             "encode_forward_of_limit",
@@ -96,6 +117,7 @@ def figures(parts: dict[str, Any]) -> dict[str, Any]:
             "seconds_to_30db_vs_eager",
             "memory_vs_eager",
             "lego_psnr",
+            "lego_psnr_peer",
         ),
         "not measured",
     )
@@ -113,6 +135,8 @@ def figures(parts: dict[str, Any]) -> dict[str, Any]:
     for row in parts.get("lego", []):
         if row["method"] == "hash_density" and "psnr" in row:
             found["lego_psnr"] = row["psnr"]
+        if row["method"] == tensorf.METHOD and "psnr" in row:
+            found["lego_psnr_peer"] = row["psnr"]
     return found
 
 
@@ -158,6 +182,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--seconds", type=float, default=300.0, help="of each row of lego and capture")
+    parser.add_argument("--peer-python", default=os.environ.get("DIGITIZE_PEER_PYTHON"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
@@ -171,6 +196,8 @@ def main() -> None:
     if "lego" in wanted and (arguments.data / "posed_lego_400").is_dir():
         methods = ("hash_density",) if arguments.quick else ("hash_density", "torch", "nerf", "nerf_100px")
         parts["lego"] = trainers([("lego", method) for method in methods], seconds, arguments.data)
+        if not arguments.quick:  # its last evaluation alone takes minutes
+            parts["lego"].append(peer(arguments.peer_python, seconds, arguments.data))
     captures = sorted(path.name for path in arguments.data.glob("pose_*")) if arguments.data.is_dir() else []
     if "capture" in wanted and captures:
         parts["capture"] = trainers([(name, "hash_density") for name in captures], seconds, arguments.data)
