@@ -139,6 +139,11 @@ def as_asset(capture: Capture) -> AssetSpec:
     )
 
 
+def example_of(number: int, source: CaptureSource) -> AssetSpec:
+    """What a capture at a place would become, for checking the place's choices before anything is there."""
+    return as_asset(Capture(f"captures-{number}", "", source.under, source, (), None))
+
+
 @dataclass(frozen=True)
 class Gathered:
     """A specification with the captures of its places, and those that are not complete yet."""

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.captures import example_of
 from flows.plan import StagePlan, plan_stage
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
@@ -50,14 +51,19 @@ def check_spec(path: Path) -> Checked:
         for mistake in mistakes_of(error):
             mistakes.setdefault((mistake.path, mistake.line, mistake.message), mistake)
 
-    for index, asset in enumerate(spec_file.spec.assets):
+    given = len(spec_file.spec.assets)
+    # Places have no assets yet: what one of theirs would be shows every mistake that they would have
+    with_examples = spec_file.with_assets(
+        [example_of(number, each) for number, each in enumerate(spec_file.spec.captures)]
+    )
+    for index, asset in enumerate(with_examples.spec.assets):
         stages = resolved.setdefault(asset.id, {})
         for stage in STAGES:
             try:
-                stages[stage] = plan_stage(spec_file, index, asset, stage)
+                stages[stage] = plan_stage(with_examples, index, asset, stage)
             except DigitizeError as error:
                 note(error)
-        for missing in _missing_sources(spec_file, index, asset):
+        for missing in _missing_sources(spec_file, index, asset) if index < given else ():
             note(missing)
     ordered = sorted(mistakes.values(), key=lambda mistake: (mistake.path, mistake.line or 0))
     return Checked(spec_file, resolved, tuple(ordered))

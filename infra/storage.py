@@ -283,7 +283,9 @@ class S3Store:
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> bool:
         """See `models.store.Store`."""
-        conditions = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
+        # Without the quotes: AWS takes the etag either way, Ceph's gateway (16) compares it with its own bare one
+        bare = {"IfMatch": if_match.strip('"')} if if_match else {}
+        conditions = {"IfNoneMatch": "*"} if if_absent else bare
         allowed: tuple[str, ...] = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
         if if_match:
             allowed += ("404", "NoSuchKey")

@@ -114,3 +114,16 @@ def test_a_batch_needs_assets_or_places(tmp_path: Path) -> None:
     (tmp_path / "batch.yaml").write_text("name: shelf\n")
     with pytest.raises(DigitizeError, match="at least one asset"):
         load_spec(tmp_path / "batch.yaml")
+
+
+def test_mistakes_of_a_place_are_found_before_anything_is_there(tmp_path: Path) -> None:
+    from flows.check import check_spec
+
+    path = tmp_path / "batch.yaml"
+    place = "{under: uploads, scale: {kind: none}, stages: {train: {options: {stepz: 3}}}}"
+    text = f"name: shelf\ncaptures:\n  - {place}\n"
+    path.write_text(text)
+    (mistake,) = check_spec(path).mistakes
+    assert "stepz" in mistake.message
+    path.write_text(text.replace("stepz", "steps"))
+    assert check_spec(path).mistakes == () and list(check_spec(path).stages) == ["captures-0"]
