@@ -214,6 +214,44 @@ def test_nothing_at_any_level_is_an_error(pose_folder: Path, tmp_path: Path) -> 
     assert caught.value.code == ReasonCode.EMPTY_SURFACE
 
 
+def test_every_tier_and_format_is_written_and_named(pose_folder: Path, tmp_path: Path) -> None:
+    context = stage(
+        tmp_path,
+        pose_folder,
+        SphereField(0.6, kind="sdf"),
+        tiers=("thumb", "ar", "full"),
+        formats=("glb", "glb_draco", "usdz", "stl"),
+    )
+    result = ran(context)
+    tiers = result.facts["tiers"]
+    suffixes = ("glb", "draco.glb", "usdz", "stl")
+    assert set(tiers["ar"]["files"]) == {f"asset.{suffix}" for suffix in suffixes}
+    assert set(tiers["thumb"]["files"]) == {f"asset-thumb.{suffix}" for suffix in suffixes}
+    assert set(tiers["full"]["files"]) == {"mesh.ply"}
+    assert tiers["full"]["faces"] == result.facts["full_faces"] > tiers["ar"]["faces"]
+    for row in tiers.values():
+        for name, size in row["files"].items():
+            assert (context.output / name).stat().st_size == size
+    for row in (tiers["ar"], tiers["thumb"]):
+        assert row["watertight"] and row["self_intersections"] == 0 and row["faces"] <= 2000
+
+
+def test_a_format_whose_package_is_missing_is_noticed_at_once(
+    pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.surface.exporters.usdz.REQUIRES", "a_package_that_nobody_has")
+    monkeypatch.setattr("tasks.surface.line.find_shape", lambda *given: pytest.fail("work was done"))
+    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"), formats=("glb", "usdz"))
+    with pytest.raises(DigitizeError) as caught:
+        ran(context)
+    assert caught.value.code == ReasonCode.MISSING_DEPENDENCY
+
+
+def test_the_full_tier_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match="beside `full`"):
+        effective_options(Stage.SURFACE, "isosurface", "preview", {"tiers": ("full",)})
+
+
 def test_cancelling_stops_the_stage(pose_folder: Path, tmp_path: Path) -> None:
     context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"))
     context.cancelled = lambda: True
