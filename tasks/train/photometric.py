@@ -79,7 +79,7 @@ class PhotoConsistency:
         plane = rays_o + t[..., None] * rays_d
         sources, known = self._draw_sources(photo, generator)
         seen, inside = self._look(plane, sources)
-        patches = self.grey[local + self.bank.starts[photo][:, None]]
+        patches = self._brightness(local + self.bank.starts[photo][:, None])
         centres, points = self.bank.centres[sources], surface.x.detach()[:, None].expand(-1, sources.shape[1], -1)
         towards = torch.nn.functional.normalize(centres - points, dim=2)
         facing = ((towards * n).sum(2) > FACING) & ((-rays_d[:, :1] * n).sum(2) > FACING)
@@ -87,6 +87,10 @@ class PhotoConsistency:
         usable = known & facing & inside & textured & (t > 0).all(1)[:, None]
         usable &= ~hidden(points.reshape(-1, 3), centres.view(-1, 3)).view(usable.shape)
         return _best(1.0 - similarity, usable)
+
+    def _brightness(self, number: Tensor) -> Tensor:
+        """In [0, 1], of pixels by their number."""
+        return self.grey[number].float() / 255.0
 
     def _whole_patches(self, surface: Surface) -> tuple[Tensor, Tensor, Tensor]:
         """Which points [M] have patches that lie within their photo; those' photos [m] and pixels [m, PATCH^2]."""
@@ -118,8 +122,8 @@ class PhotoConsistency:
         first = self.bank.starts[flat] + corner[:, 1].long() * size[:, 0].long() + corner[:, 0].long()
         below = first + size[:, 0].long()
         fu, fv = weight[:, 0], weight[:, 1]
-        upper = self.grey[first] * (1 - fu) + self.grey[first + 1] * fu
-        lower = self.grey[below] * (1 - fu) + self.grey[below + 1] * fu
+        upper = self._brightness(first) * (1 - fu) + self._brightness(first + 1) * fu
+        lower = self._brightness(below) * (1 - fu) + self._brightness(below + 1) * fu
         shape = (len(plane), count, samples)
         return (upper * (1 - fv) + lower * fv).view(shape), inside.view(shape).all(2)
 

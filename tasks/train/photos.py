@@ -157,9 +157,10 @@ class PixelBank(Rig):
         return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
 
     def grey(self) -> Tensor:
-        """[pixels] brightness in [0, 1] of all pixels (Rec. 601 luma)."""
-        weights = torch.tensor([0.299, 0.587, 0.114], device=self._rgb.device) / 255.0
-        return torch.cat([part.float() @ weights for part in self._rgb.split(1 << 20)])  # type: ignore[no-untyped-call]
+        """[pixels] uint8 brightness of all pixels (Rec. 601 luma)."""
+        weights = torch.tensor([0.299, 0.587, 0.114], device=self._rgb.device)
+        parts = self._rgb.split(1 << 20)  # type: ignore[no-untyped-call]
+        return torch.cat([(part.float() @ weights).round().to(torch.uint8) for part in parts])
 
     def survey(self, count: int, generator: torch.Generator) -> Pixels:
         """`count` pixels that stand for all; the generator is a CPU's."""

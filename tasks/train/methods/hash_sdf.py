@@ -89,18 +89,21 @@ LADDER = hash_density.LADDER
 SLOWER = 1.6
 """Seconds of a step, slopes and patches included, against the radiance field's."""
 
+MORE_GB = 0.3
+"""The first shape's field and the photos in grey, beyond what the radiance field takes."""
+
 
 def resources(options: Options) -> Resources:
     """What the stage needs, for captures whose photos fill the photo memory at most."""
     base = hash_density.resources(options)
-    return base.model_copy(update={"timeout_s": SLOWER * base.timeout_s, "memory_gb": base.memory_gb + 0.5})
+    return base.model_copy(update={"timeout_s": SLOWER * base.timeout_s, "memory_gb": base.memory_gb + MORE_GB})
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Expected seconds on two cores and peak memory for `photos` of `megapixels` each."""
     base = hash_density.estimate(options, photos, megapixels)
     seconds = SLOWER * base.seconds if options.seconds is None else base.seconds
-    return Estimate(seconds=seconds, memory_gb=base.memory_gb + 0.5)
+    return Estimate(seconds=seconds, memory_gb=base.memory_gb + MORE_GB)
 
 
 def fit(poses: PoseSet, options: Options, context: Context) -> Fitted:
