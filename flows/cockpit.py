@@ -180,7 +180,3 @@ def make_automations() -> None:
                 client.update_automation(known[0].id, each)
             else:
                 client.create_automation(each)
-
-
-if __name__ == "__main__":
-    make_automations()

@@ -24,7 +24,7 @@ from prefect import flow, get_client, runtime, tags, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TagsContext
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.utilities.annotations import quote
 
@@ -100,7 +100,9 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
     watcher = threading.Thread(target=_watch_server, args=(run, shared.cancel, over), daemon=True)
     watcher.start()
     try:
-        with Leases(shared.store, run, _end_ghost) as leases:
+        # The tags are the flow run's alone. A task with tags asks the server for a place under each tag's limit before
+        # it runs: a request a stage, and a server that is away or busy (503) would fail the asset.
+        with Leases(shared.store, run, _end_ghost) as leases, TagsContext(current_tags=set()):
             _sessions[session] = replace(shared, leases=leases)
             with _shown(batch, shared):
                 _run_window(session, run, min(shared.window, len(assets)))
@@ -159,8 +161,7 @@ def digitize_asset(asset: str, session: str, run: str | None) -> State[Any]:
     def run_stage(request: StageRequest) -> Done:
         return _task_of(str(request.stage))(asset, str(request.stage), quote(request), session)
 
-    with tags(f"asset:{asset}"):
-        status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run)
+    status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run)
     name = status.phase.capitalize()
     if status.phase is Phase.CANCELLED:
         return Cancelled(message="the run was cancelled")

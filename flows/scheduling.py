@@ -61,10 +61,21 @@ def assets_at_once(settings: RunSettings, runner: Runner, needs: Sequence[GpuNee
         return 1
     share = sum(each.share for each in needs) / len(needs) if needs else 0.0
     if share > 0:
-        part = sum(each.gpu_part for each in needs) / len(needs)
-        wanted = _QUEUED * runner.gpus() / share / max(part, 0.1)
-    else:
-        wanted = runner.cpus() / max(cpus_a_stage, 0.1) + _SPARE
+        return filling(runner.gpus(), share, sum(each.gpu_part for each in needs) / len(needs))
+    return _bounded(runner.cpus() / max(cpus_a_stage, 0.1) + _SPARE)
+
+
+def filling(gpus: float, share: float, gpu_part: float) -> int:
+    """Assets in flight that keep GPUs full.
+
+    Args:
+        share: mean share of a GPU that an asset occupies while it occupies any.
+        gpu_part: part of an asset's time in which it does.
+    """
+    return _bounded(_QUEUED * gpus / share / max(gpu_part, 0.1))
+
+
+def _bounded(wanted: float) -> int:
     return max(_LEAST_WITH_RAY, min(MOST_AT_ONCE, math.ceil(wanted)))
 
 

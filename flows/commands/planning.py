@@ -18,8 +18,42 @@ AssetOption = Annotated[
 ]
 
 
-def plan(spec: SpecArgument, asset: AssetOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Show what a run would do, how long it takes, what it needs."""
+ManyOption = Annotated[
+    int | None, typer.Option("--assets", metavar="N", min=1, help="Plan a programme of N assets like these.")
+]
+GpusOption = Annotated[
+    list[int] | None, typer.Option("--gpus", metavar="N", min=0, help="With --assets: GPUs; may be repeated.")
+]
+CoresOption = Annotated[float, typer.Option("--cores", min=1, help="With --assets: CPU cores for each GPU.")]
+GpuGbOption = Annotated[float, typer.Option("--gpu-gb", min=1, help="With --assets: memory of a GPU in GB.")]
+PriceOption = Annotated[float, typer.Option("--gpu-price", min=0, help="With --assets: of one GPU for one hour.")]
+MtbfOption = Annotated[
+    float, typer.Option("--lost-after", min=0.1, help="With --assets: GPU hours between two lost machines.")
+]
+
+
+def plan(
+    spec: SpecArgument,
+    asset: AssetOption = None,
+    assets: ManyOption = None,
+    gpus: GpusOption = None,
+    cores: CoresOption = 16.0,
+    gpu_gb: GpuGbOption = 24.0,
+    gpu_price: PriceOption = 0.0,
+    lost_after: MtbfOption = 500.0,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what a run would do, how long it takes, what it needs.
+
+    With --assets: how long a programme of so many assets like these takes on clusters of 1, 10, 100 and 1,000 GPUs,
+    simulated with the times that these assets took or are expected to take.
+    """
+    if assets is not None:
+        from flows.commands.programmes import plan_programme
+
+        plan_programme(spec, asset, assets, gpus, cores, gpu_gb, gpu_price, lost_after, json, debug)
+        return
     with reporting("plan", json, debug) as out:
         from flows.captures import load_batch
         from flows.commands.output import error_document
@@ -31,11 +65,11 @@ def plan(spec: SpecArgument, asset: AssetOption = None, json: JsonOption = False
 
         settings = RunSettings()
         batch = plan_batch(load_batch(spec), asset or ())
-        assets = forecast(batch, open_store(batch.store_uri))
-        total = totals(batch, assets, settings)
+        forecasts = forecast(batch, open_store(batch.store_uri))
+        total = totals(batch, forecasts, settings)
         here = room(batch, settings)
         warnings = shortages(total, here)
-        _say_plan(out, assets, total, here, warnings)
+        _say_plan(out, forecasts, total, here, warnings)
         for error in batch.unusable.values():
             say_error(out, error)
         if batch.unusable:
@@ -43,7 +77,7 @@ def plan(spec: SpecArgument, asset: AssetOption = None, json: JsonOption = False
         out.document = {
             "batch": batch.name,
             "store": batch.store_uri,
-            "assets": [_asset_document(each) for each in assets],
+            "assets": [_asset_document(each) for each in forecasts],
             "unusable": {name: error_document(error) for name, error in batch.unusable.items()},
             "total": _total_document(total, here),
             "warnings": warnings,

@@ -321,3 +321,17 @@ def test_exit_codes() -> None:
     table = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
     for code in ExitCode:
         assert f"| {code.value} | {code.name.lower()} |" in table
+
+
+def test_a_programme_of_many(tmp_path: Path) -> None:
+    """Two assets whose six stages are expected to take 20 s each, on no GPU and one core a stage: 120 s an asset."""
+    path = write_batch(tmp_path, "cup", "jug")
+    document = ask("plan", path, "--assets", "600", "--gpus", "0", "--cores", "10")
+    [row] = document["rows"]
+    assert (document["assets"], document["planned_from"], document["measured"]) == (600, 2, 0)
+    # sizes vary with a logarithmic spread of 0.35: their mean is exp(0.35^2 / 2) = 1.063
+    assert row["seconds"] == pytest.approx(1.063 * 600 * 120 / 10, rel=0.06)
+    larger = ask("plan", path, "--assets", "1000000", "--gpus", "0", "--cores", "10")["rows"][0]
+    assert larger["seconds"] == pytest.approx(row["seconds"] * 1e6 / 600, rel=0.06)
+    assert "1,000,000 assets" in tell("plan", path, "--assets", "1000000", "--gpus", "0").out
+    assert ask("plan", path)["total"]["stages"] == 12
