@@ -193,10 +193,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--megabytes", type=int, default=1907, help="of mixed files; the claim is about 2 GB")
+    parser.add_argument("--small", type=int, default=10_000, help="small files")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     with server(arguments.quick) as settings, tempfile.TemporaryDirectory(prefix="digitize-bench-") as folder:
-        megabytes, small = (40, 200) if arguments.quick else (1907, 10_000)
+        megabytes, small = (40, 200) if arguments.quick else (arguments.megabytes, arguments.small)
         figures = measure(settings, Path(folder), megabytes, small, 1 if arguments.quick else arguments.rounds)
     print(json.dumps({"bench": "publish", "quick": arguments.quick, "load_before": round(load, 2), "figures": figures}))
 

@@ -39,7 +39,7 @@ from tasks.mesh.mesh import Mesh  # noqa: E402
 from tasks.mesh.raycast import RayCaster, render_textured  # noqa: E402
 from tasks.surface.extract import extract  # noqa: E402
 from tasks.surface.finish import Work, finish  # noqa: E402
-from tasks.surface.line import _export, _exporters  # noqa: E402
+from tasks.surface.line import export_tier, exporters_of  # noqa: E402
 from tasks.surface.methods.isosurface import Options  # noqa: E402
 from tasks.surface.project import project  # noqa: E402
 from tasks.surface.tiers import planned  # noqa: E402
@@ -113,7 +113,7 @@ def tiers(resolution: int, photos: int, width: int) -> dict[str, Any]:
             done, baked = finish(job, plan, lambda _, what: steps.append((time.monotonic() - start, what)))
             finished = time.monotonic() - start
             for item in done:
-                _export(item, plan[0], _exporters(options.formats), poses, context)
+                export_tier(item, plan[0], exporters_of(options.formats), poses, context)
             for (begin, what), (end, _) in zip(steps, [*steps[1:], (finished, "")], strict=True):
                 print(f"    {what:24} {end - begin:6.1f} s")
             print(f"    {'files':24} {time.monotonic() - start - finished:6.1f} s")

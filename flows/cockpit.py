@@ -180,3 +180,7 @@ def make_automations() -> None:
                 client.update_automation(known[0].id, each)
             else:
                 client.create_automation(each)
+
+
+if __name__ == "__main__":
+    make_automations()

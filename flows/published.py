@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from models.digest import canonical_json, sha256_bytes, sha256_file
 from models.errors import DigitizeError, ReasonCode
-from models.manifest import Latest, Manifest, PublishedFile, Withdrawn, withdrawn_key
+from models.manifest import Latest, Manifest, PublishedFile, Withdrawn, latest_key, withdrawn_key
 from models.store import Store
 
 _WORKERS = 8
@@ -188,8 +188,3 @@ def withdraw(store: Store, asset: str, why: str, purge: bool = False) -> int:
     for key in sorted(keys, key=lambda key: not key.endswith("/manifest.json")):
         store.delete(key)
     return len(keys) + 1
-
-
-def latest_key(asset: str) -> str:
-    """Where a target names the version in force."""
-    return f"assets/{asset}/latest.json"

@@ -28,7 +28,7 @@ from models.errors import DigitizeError, ReasonCode
 
 MARK = "DIGITIZE_SERVICES_FOLDER"
 """The variable that every process of a set of services carries."""
-_START_S = 180.0
+_START_S = 300.0
 _STOP_S = 20.0
 """For processes to end by themselves; then they are killed."""
 _POLL_S = 0.2

@@ -25,6 +25,7 @@ from infra.queue import Queue
 from infra.settings import UploadSettings
 from infra.storage import open_store
 from models.errors import DigitizeError
+from models.manifest import is_latest_key
 from models.spec_yaml import SpecFile, load_spec
 
 _log = logging.getLogger("digitize.uploads")
@@ -203,7 +204,9 @@ class Poller:
     def _adopt(self, captures: Sequence[Capture]) -> set[tuple[object, object]]:
         """On the very first sweep: captures that every target has already need no run; nights see to their changes."""
         targets = [open_store(self._spec_file.resolve(each.to)) for each in self._spec_file.spec.publish]
-        there = [{stat.key.split("/")[1] for stat in each.list("assets/") if _is_latest(stat.key)} for each in targets]
+        there = [
+            {stat.key.split("/")[1] for stat in each.list("assets/") if is_latest_key(stat.key)} for each in targets
+        ]
         found = [each for each in captures if there and all(each.asset in assets for assets in there)]
         for capture in found:
             if self._inbox.claim(capture.asset, capture.digest, self._owner):
@@ -263,10 +266,6 @@ class Poller:
                     done.errors.append(f"{asset}: {error}")
         if self._busy:
             self._inbox.renew(self._owner)
-
-
-def _is_latest(key: str) -> bool:
-    return key.count("/") == 2 and key.endswith("/latest.json")
 
 
 def make_inbox(spec_file: SpecFile, catalogue: Catalogue | None = None) -> Inbox:

@@ -16,7 +16,7 @@ from infra.database import Database, nights, open_database, outcomes, published,
 from infra.database import sources as sources_table
 from models.digest import digest_of
 from models.errors import DigitizeError
-from models.manifest import Latest, Manifest
+from models.manifest import Latest, Manifest, is_latest_key
 from models.results import ArtifactRef, Done
 from models.store import Stat, Store
 
@@ -66,7 +66,7 @@ class Catalogue:
         """
         query = sa.select(published.c.asset, published.c.etag).where(published.c.target == store.uri)
         known = {row["asset"]: row["etag"] for row in self.database.rows(query)}
-        found = {stat.key.split("/")[1]: stat for stat in store.list("assets/") if _is_latest(stat.key)}
+        found = {stat.key.split("/")[1]: stat for stat in store.list("assets/") if is_latest_key(stat.key)}
         changed = [stat for asset, stat in found.items() if known.get(asset) != stat.etag]
         with ThreadPoolExecutor(_READERS) as pool:
             read = [each for each in pool.map(lambda stat: _read(store, stat), changed) if each is not None]
@@ -198,10 +198,6 @@ def _fingerprint(path: Path) -> str | None:
     except OSError:
         return None
     return digest_of(lines) if files and time.time() - newest > _RACY_S else None
-
-
-def _is_latest(key: str) -> bool:
-    return key.count("/") == 2 and key.endswith("/latest.json")
 
 
 def _read(store: Store, stat: Stat) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:

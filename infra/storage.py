@@ -20,6 +20,7 @@ from models.store import Stat, Store
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _TEMPORARY = ".digitize-tmp-"
+_ONE_PUT_BYTES = 8 << 20
 _READS = 3
 """How often an object is read whose bytes are cut off or wrong."""
 _SHA256 = "sha256"
@@ -297,6 +298,10 @@ class S3Store:
 
     def put_file(self, key: str, path: Path) -> None:
         """See `models.store.Store`. Large files go up in parts, which appear together at the end."""
+        if path.stat().st_size <= _ONE_PUT_BYTES:  # a transfer of parts would first start threads of its own
+            with path.open("rb") as body:
+                self._call("put_object", key, Body=body)
+            return
         self._transfer("upload_file", key, path, ExtraArgs={"Metadata": {_SHA256: sha256_file(path)}})
 
     def get_file(self, key: str, path: Path) -> None:

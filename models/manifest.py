@@ -66,6 +66,16 @@ class Latest(Record):
     verdict: Verdict
 
 
+def latest_key(asset: str) -> str:
+    """Where a target names an asset's version in force."""
+    return f"assets/{asset}/latest.json"
+
+
+def is_latest_key(key: str) -> bool:
+    """Whether an object of a target is such a name; its second part is the asset."""
+    return key.count("/") == 2 and key.startswith("assets/") and key.endswith("/latest.json")
+
+
 class Withdrawn(Record):
     """`withdrawn.json`: nothing publishes this asset here until somebody rolls back to one of its versions."""
 

@@ -13,7 +13,7 @@ kept, as in our trainers. The pixels scored, their white background and the cloc
 of `engine_rows.py`.
 
 Why not nerfacto, nerfstudio's best known method: its hash grids in eager torch take seconds a step; after 47 s it had
-10.7 dB where this had 16.5. nerfstudio's instant-ngp needs nerfacc's occupancy grids, which are CUDA kernels.
+10.7 dB where this had 16 or more. nerfstudio's instant-ngp needs nerfacc's occupancy grids, which are CUDA kernels.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ METHOD = "tensorf (nerfstudio)"
 HALF_EXTENT = 1.2
 """Half the edge of the object's cube: `LEGO_EXTENT` of engine_rows."""
 RAYS = 512
-"""A batch: on two cores the best of 256, 512, 1024 and 2048; the configuration's 4096 is for a GPU."""
+"""A batch: after 30 s on two cores the best of 256, 512, 1024 and 2048; the configuration has 4096, for a GPU."""
 TRACKED, TILE = 20_000, 4096
 """As engine_rows has them."""
 

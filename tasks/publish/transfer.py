@@ -10,7 +10,7 @@ from pathlib import Path
 from models.digest import sha256_file
 from models.store import Store
 
-AT_ONCE = 8
+AT_ONCE = 16
 """Requests wait for the server most of the time; large files go up in parts of their own as well."""
 
 

@@ -31,7 +31,7 @@ from tasks.surface.views import View
 def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
     """All steps of one asset. Raises DigitizeError when no level of the field gives a usable surface."""
     torch.set_num_threads(max(1, context.threads))
-    exporters = _exporters(options.formats)
+    exporters = exporters_of(options.formats)
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_bytes())
     views = [View(image, lambda path: context.fetch("pose", path)) for image in poses.of_split("train")]
     if not views:
@@ -53,7 +53,7 @@ def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
     write_ply(context.output / "mesh.ply", full)
     context.progress(0.9, "files", {"tiers": len(tiers)})
     rows: dict[str, dict[str, Any]] = {
-        item.tier.name: {**item.facts, "files": _export(item, tiers[0], exporters, poses, context)} for item in done
+        item.tier.name: {**item.facts, "files": export_tier(item, tiers[0], exporters, poses, context)} for item in done
     }
     if "full" in options.tiers:
         size = (context.output / "mesh.ply").stat().st_size
@@ -65,7 +65,7 @@ def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
     return StageResult(facts=facts, verdict=Verdict.REVIEW if reasons else Verdict.ACCEPT, reasons=reasons)
 
 
-def _exporters(formats: Sequence[str]) -> list[Any]:
+def exporters_of(formats: Sequence[str]) -> list[Any]:
     """The modules of the formats. Raises DigitizeError(missing_dependency) before minutes are spent on the rest."""
     modules = [importlib.import_module(f"tasks.surface.exporters.{name}") for name in formats]
     for name, module in zip(formats, modules, strict=True):
@@ -76,7 +76,7 @@ def _exporters(formats: Sequence[str]) -> list[Any]:
     return modules
 
 
-def _export(item: Finished, main: Tier, exporters: list[Any], poses: PoseSet, context: Context) -> dict[str, int]:
+def export_tier(item: Finished, main: Tier, exporters: list[Any], poses: PoseSet, context: Context) -> dict[str, int]:
     """Write a tier in every format; sizes in bytes by file name."""
     stem = file_stem(item.tier, main)
     before = {path.name for path in context.output.iterdir()}

@@ -409,5 +409,3 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert document["launched"] == {}
     document, _ = finish(start(folder, "nightly", spec, "--dry-run", "--json"), code=0)
     assert [(each["asset"], each["need"]) for each in document["changes"]] == [("cup", "keep")]
-    document, _ = finish(start(folder, "uploads", spec, "--letters", "--json"), code=0)
-    assert document["letters"] == []
