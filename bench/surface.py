@@ -31,12 +31,12 @@ METHODS = ("hull", "hash_density", "hash_sdf_without_ncc", "hash_sdf")
 
 def key(name: str, method: str, seconds: float) -> str:
     """Digest of what a row depends on; the fields' and methods' versions stand for their code."""
-    from bench.surface_rows import DENSITIES, OPTIONS, RESOLUTION, SCENES
+    from bench.surface_rows import CLEANING, DENSITIES, OPTIONS, RESOLUTION, SCENES
     from bench.surface_scenes import EDGE_PX, VIEWS
     from tasks.train.methods import hash_density, hash_sdf
 
     versions = {"hash_density": hash_density.VERSION, "hull": "1"}.get(method, hash_sdf.VERSION)
-    parts = [name, method, seconds, OPTIONS[method], RESOLUTION, DENSITIES, SCENES, EDGE_PX, VIEWS, versions]
+    parts = [name, method, seconds, OPTIONS[method], RESOLUTION, DENSITIES, SCENES, CLEANING, EDGE_PX, VIEWS, versions]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -30,7 +30,7 @@ from models.fields.base import Field
 from tasks.mesh.io import write_ply
 from tasks.mesh.mesh import Mesh
 from tasks.mesh.raycast import RayCaster
-from tasks.quality.geometry import TrueSurface, prepare, score
+from tasks.quality.geometry import TrueSurface, prepare, score, seen_by
 from tasks.quality.hull import true_silhouettes, visual_hull
 from tasks.surface.extract import extract
 from tasks.train.fit import new_field
@@ -52,6 +52,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 RESOLUTION = 320
 """Cells along an edge of the cube that surfaces are taken out on; the hull's 512 lie over the object alone."""
 DENSITIES = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+CLEANING = 2
+"""Version of the cleaning: a part of every row's key."""
+SIGHT_SAMPLES, SEEN = 2000, 0.02
+"""Parts of which less than that share is seen by any camera are left out, whatever the method."""
 CRUMB = 0.01
 """Parts with less than that share of the largest part's area are left out, whatever the method."""
 
@@ -121,9 +125,19 @@ def parts(mesh: Mesh) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
     return [np.flatnonzero(label == k) for k in order]
 
 
-def without_crumbs(mesh: Mesh) -> Mesh:
-    """The mesh's large parts."""
-    return Mesh(mesh.vertices, mesh.faces[np.concatenate(parts(mesh))]) if len(mesh.faces) else mesh
+def cleaned(mesh: Mesh, cameras: list[PosedImage]) -> Mesh:
+    """The mesh's large parts that cameras see: what closes a void inside the object is not its surface."""
+    if not len(mesh.faces):
+        return mesh
+    caster, random = RayCaster(mesh), np.random.default_rng(0)
+    tolerance = 1e-3 * mesh.diagonal
+    kept = []
+    for faces in parts(mesh):
+        chosen = faces[random.integers(0, len(faces), SIGHT_SAMPLES)]
+        seen = seen_by(caster, mesh.triangles[chosen].mean(1), cameras, tolerance, views=1)
+        if seen.mean() > SEEN:
+            kept.append(faces)
+    return Mesh(mesh.vertices, mesh.faces[np.concatenate(kept)]) if kept else Mesh(mesh.vertices, mesh.faces[:0])
 
 
 @torch.no_grad()
@@ -152,8 +166,8 @@ def row(name: str, method: str, seconds: float, data: Path, work: Path) -> dict[
         found, spent = surfaces(made, method, seconds, OPTIONS[method])
     rows: list[tuple[float, dict[str, Any], Mesh]] = []
     for label, mesh in found.items():
-        cleaned = without_crumbs(mesh)
-        scored = score(cleaned, truth)
+        shape = cleaned(mesh, cameras_of(made))
+        scored = score(shape, truth)
         if scored.chamfer is None:
             continue
         figures = {
@@ -162,11 +176,11 @@ def row(name: str, method: str, seconds: float, data: Path, work: Path) -> dict[
             "accuracy": scored.accuracy,
             "completeness": scored.completeness,
             "normal_consistency": scored.normal_consistency,
-            "parts": len(parts(cleaned)),
-            "faces": len(cleaned.faces),
+            "parts": len(parts(shape)),
+            "faces": len(shape.faces),
             **{f"fscore_{at.share:g}": at.fscore for at in scored.at},
         }
-        rows.append((scored.chamfer, figures, cleaned))
+        rows.append((scored.chamfer, figures, shape))
     if not rows:
         return {"object": name, "method": method, "error": "no surface"}
     _, figures, best = min(rows, key=lambda entry: entry[0])

@@ -54,6 +54,11 @@ class Field(nn.Module):
             _known[cls.method] = cls
 
     @property
+    def surrounded(self) -> bool:
+        """Whether the field knows what lies outside its cube; if not, that is black."""
+        return False
+
+    @property
     def aabb(self) -> Tensor:
         """[2, 3] lower and upper corner in field coordinates."""
         return torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])

@@ -75,6 +75,10 @@ class HashDensityField(Field):
         return self._config
 
     @property
+    def surrounded(self) -> bool:
+        return self.outside is not None
+
+    @property
     def grid(self) -> OccupancyGrid:
         return self.cells
 

@@ -22,7 +22,7 @@ from tasks.quality.mesh_checks import check_mesh
 from tasks.quality.methods.standard import Options
 from tasks.quality.published import read_published
 from tasks.quality.truth import Measured, Truth, measure, read_truth
-from tasks.quality.views import BoolArray, View, compare, load_mask, spread
+from tasks.quality.views import MISSED, BoolArray, View, compare, load_mask, spread
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -112,8 +112,12 @@ def _views(
     masks = _Masks(context, poses, photos, bool(surface_facts.get("support_cut")), truth, measured)
     surface = (mesh, RayCaster(mesh, context.threads))
 
+    # of masked photos a field learns the object alone: what it lacks is shown as what the mesh lacks is
+    alone = not field.surrounded and any(image.mask for image in poses.images)
+    backdrop = MISSED[0] if alone else None
+
     def render_field(camera: Camera, c2w: npt.ArrayLike) -> Float32Array:
-        rgb = render_image(field, camera, c2w, poses.world_from_field, check=context.check).rgb
+        rgb = render_image(field, camera, c2w, poses.world_from_field, check=context.check, backdrop=backdrop).rgb
         return np.asarray(rgb, dtype=np.float32)
 
     views = []

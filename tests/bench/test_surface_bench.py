@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bench.surface import figures
-from bench.surface_rows import parts, without_crumbs
+from bench.surface_rows import cleaned, parts
 from bench.surface_scenes import DISTANCE, OBJECTS, VIEWS, camera_pose, chair, knot, spot
+from models.camera import Camera, PosedImage, matrix4
 from tasks.mesh.mesh import Mesh
 
 
@@ -46,11 +47,23 @@ def test_an_object_without_its_data_is_left_out(tmp_path: Path) -> None:
     assert set(OBJECTS) == {"spot", "avocado", "flask", "chair", "knot"}
 
 
-def test_parts_and_crumbs() -> None:
-    big = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=np.float64)
-    mesh = Mesh(np.concatenate([big, big * 0.5 + 3, big * 0.01 - 3]), np.arange(9).reshape(3, 3))
-    assert [part.tolist() for part in parts(mesh)] == [[0], [1]]
-    assert without_crumbs(mesh).faces.tolist() == [[0, 1, 2], [3, 4, 5]]
+def test_crumbs_and_what_nobody_sees_are_left_out() -> None:
+    pieces = [icosahedron(0.6, 0.0), icosahedron(0.3, 0.0), icosahedron(0.3, 0.9), icosahedron(0.01, -0.9)]
+    vertices = np.concatenate([mesh.vertices for mesh in pieces])
+    mesh = Mesh(vertices, np.concatenate([each.faces + 12 * k for k, each in enumerate(pieces)]))
+    assert [len(part) for part in parts(mesh)] == [20, 20, 20]
+    small = Camera(width=9, height=9, fx=9, fy=9, cx=4.5, cy=4.5)
+    turns = range(0, VIEWS, 7)
+    cameras = [PosedImage(name=str(k), camera=small, c2w=matrix4(camera_pose(k))) for k in turns]
+    kept = cleaned(mesh, cameras)
+    assert set(np.unique(kept.faces) // 12) == {0, 2}
+
+
+def icosahedron(radius: float, along_x: float) -> Mesh:
+    import trimesh
+
+    made = trimesh.creation.icosahedron()
+    return Mesh(np.asarray(made.vertices) * radius + [along_x, 0, 0], np.asarray(made.faces, dtype=np.int64))
 
 
 def row(name: str, method: str, chamfer: float) -> dict[str, object]:

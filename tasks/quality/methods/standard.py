@@ -15,7 +15,7 @@ from models.results import Stage, StageResult
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Options(Record):

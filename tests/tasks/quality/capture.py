@@ -271,7 +271,7 @@ def use_field(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, similarity: np.ndarra
     surface = (shown, RayCaster(shown))
 
     def render_image(
-        _: Any, camera: Camera, c2w: Any, world_from_field: Any, check: Any = None
+        _: Any, camera: Camera, c2w: Any, world_from_field: Any, check: Any = None, backdrop: float | None = None
     ) -> types.SimpleNamespace:
         picture = render_textured(surface, camera, c2w, background=(0.5, 0.5, 0.5), supersample=2)
         return types.SimpleNamespace(rgb=picture.rgb, depth=picture.depth, opacity=picture.mask.astype(np.float32))
@@ -281,4 +281,5 @@ def use_field(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, similarity: np.ndarra
     monkeypatch.setitem(sys.modules, "tasks.train.render", module)
     import models.fields
 
-    monkeypatch.setattr(models.fields, "load_field", lambda folder, device="cpu": None, raising=False)
+    field = types.SimpleNamespace(surrounded=True)
+    monkeypatch.setattr(models.fields, "load_field", lambda folder, device="cpu": field, raising=False)
