@@ -298,11 +298,12 @@ class S3Store:
 
     def put_file(self, key: str, path: Path) -> None:
         """See `models.store.Store`. Large files go up in parts, which appear together at the end."""
+        metadata = {_SHA256: sha256_file(path)}
         if path.stat().st_size <= _ONE_PUT_BYTES:  # a transfer of parts would first start threads of its own
             with path.open("rb") as body:
-                self._call("put_object", key, Body=body)
+                self._call("put_object", key, Body=body, Metadata=metadata)
             return
-        self._transfer("upload_file", key, path, ExtraArgs={"Metadata": {_SHA256: sha256_file(path)}})
+        self._transfer("upload_file", key, path, ExtraArgs={"Metadata": metadata})
 
     def get_file(self, key: str, path: Path) -> None:
         """See `models.store.Store`. What arrives is checked against the sha256 that was put with it."""

