@@ -115,9 +115,10 @@ def parts(mesh: Mesh) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    f = mesh.faces
+    places, same = np.unique(np.round(mesh.vertices, 9), axis=0, return_inverse=True)  # corners of different colours
+    f = same.reshape(-1)[mesh.faces]
     ones = np.ones(2 * len(f))
-    edges = coo_matrix((ones, (np.r_[f[:, 0], f[:, 1]], np.r_[f[:, 1], f[:, 2]])), shape=(len(mesh.vertices),) * 2)
+    edges = coo_matrix((ones, (np.r_[f[:, 0], f[:, 1]], np.r_[f[:, 1], f[:, 2]])), shape=(len(places),) * 2)
     label = connected_components(edges, directed=False)[1][f[:, 0]]
     a, b, c = (mesh.triangles[:, k] for k in range(3))
     area = np.bincount(label, np.linalg.norm(np.cross(b - a, c - a), axis=1))

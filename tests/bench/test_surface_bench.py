@@ -25,6 +25,7 @@ def test_the_chair_is_the_union_of_its_boxes() -> None:
     assert volume(mesh) == pytest.approx(seat + legs + bars + top)
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     assert np.allclose([*low, *high], [-0.5, -0.5, 0.0, 0.5, 0.5, 2.2])
+    assert len(parts(mesh)) == 1
 
 
 def test_the_knot_is_closed_and_faces_outwards() -> None:
