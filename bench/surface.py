@@ -2,6 +2,7 @@
 
     python bench/surface.py                     every object and method, about an hour; rows that are there are kept
     python bench/surface.py --objects flask     some objects
+    python bench/surface.py --published knot --solved flask     published assets, through the whole line, as well
     python bench/surface.py --quick             one object for a few seconds: shows that the script works
 
 Every method gets the same seconds, region and cleaning. The radiance field's mesh is the best of eight thresholds,
@@ -36,7 +37,10 @@ def key(name: str, method: str, seconds: float) -> str:
     from tasks.train.methods import hash_density, hash_sdf
 
     versions = {"hash_density": hash_density.VERSION, "hull": "1"}.get(method, hash_sdf.VERSION)
-    parts = [name, method, seconds, OPTIONS[method], RESOLUTION, DENSITIES, SCENES, CLEANING, EDGE_PX, VIEWS, versions]
+    kinds = {"hash_density": hash_density.Options, "hull": None}
+    kind = kinds.get(method, hash_sdf.Options)
+    options = kind.model_validate(OPTIONS[method]).model_dump() if kind else OPTIONS[method]
+    parts = [name, method, seconds, options, RESOLUTION, DENSITIES, SCENES, CLEANING, EDGE_PX, VIEWS, versions]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -61,13 +65,24 @@ def row(name: str, method: str, seconds: float, data: Path, work: Path) -> dict[
     return found
 
 
+def published(name: str, solve: bool, data: Path, work: Path) -> dict[str, Any]:
+    """A row of surface_line: the published asset of an object."""
+    command = [sys.executable, "-m", "bench.surface_line", name, "hash_sdf", *(["--solve"] if solve else [])]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = ["--data", str(data), "--work", str(work)]
+    done = subprocess.run([*command, *paths], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(found), flush=True)
+    return found
+
+
 def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What is claimed, over the objects for which all that it needs was measured; `not measured` otherwise."""
     from bench.surface_scenes import CONCAVE, TEXTURED
 
     by: dict[str, dict[str, dict[str, Any]]] = {}
     for each in rows:
-        if "chamfer" in each:
+        if "chamfer" in each and "cameras" not in each:
             by.setdefault(each["method"], {})[each["object"]] = each
 
     def mean(method: str, figure: str, names: list[str]) -> float:
@@ -96,6 +111,8 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
         found["normal_consistency"] = round(mean("hash_sdf", "normal_consistency", ours), 4)
         found["chamfer_pct"] = round(100 * mean("hash_sdf", "chamfer", ours), 4)
         found["objects"] = ours
+    if gaps := [each["texture_gap_db"] for each in rows if "texture_gap_db" in each]:
+        found["texture_gap_db"] = round(max(gaps), 2)
     if names := both("hash_sdf", "hash_density"):
         found["chamfer_vs_density"] = round(
             mean("hash_sdf", "chamfer", names) / mean("hash_density", "chamfer", names), 3
@@ -118,6 +135,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--objects", default=",".join(OBJECTS))
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--published", default="", help="objects that also go through the whole line, cameras given")
+    parser.add_argument("--solved", default="", help="the same with cameras that the pose stage solves")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=ROOT / ".bench" / "surface")
@@ -127,6 +146,8 @@ def main() -> None:
     if arguments.quick:
         names, methods, seconds = ["chair"], ["hash_sdf"], 5.0
     rows = [row(name, method, seconds, arguments.data, arguments.work) for method in methods for name in names]
+    for wanted, solve in ((arguments.published, False), (arguments.solved, True)):
+        rows += [published(name, solve, arguments.data, arguments.work) for name in filter(None, wanted.split(","))]
     result: dict[str, Any] = {"bench": "surface", "figures": figures(rows)}
     if arguments.quick:
         result["quick"] = True

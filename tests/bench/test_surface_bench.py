@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.surface import figures
+from bench.surface import figures, key
 from bench.surface_rows import cleaned, parts
 from bench.surface_scenes import DISTANCE, OBJECTS, VIEWS, camera_pose, chair, knot, spot
 from models.camera import Camera, PosedImage, matrix4
 from tasks.mesh.mesh import Mesh
+from tasks.train.methods import hash_sdf
 
 
 def volume(mesh: Mesh) -> float:
@@ -90,3 +91,19 @@ def test_figures_are_ratios_of_means_over_shared_objects() -> None:
     assert found["objects"] == ["chair", "knot"]
     assert figures([])["chamfer_vs_hull"] == "not measured"
     assert found["texture_gap_db"] == "not measured"
+    line = {"object": "flask", "method": "hash_sdf", "cameras": "given", "chamfer": 0.5, "texture_gap_db": -0.3}
+    assert figures([*rows, line])["texture_gap_db"] == -0.3
+    assert figures([*rows, line])["objects"] == ["chair", "knot"]
+
+
+def test_other_options_are_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key("flask", "hash_sdf", 150.0)
+    assert before == key("flask", "hash_sdf", 150.0)
+    assert len({before, key("flask", "hash_sdf_without_ncc", 150.0), key("flask", "hash_density", 150.0)}) == 3
+    fields = hash_sdf.Options.model_fields
+    monkeypatch.setattr(fields["eikonal"], "default", 0.7)
+    hash_sdf.Options.model_rebuild(force=True)
+    changed = key("flask", "hash_sdf", 150.0)
+    monkeypatch.undo()
+    hash_sdf.Options.model_rebuild(force=True)
+    assert changed != before

@@ -22,8 +22,6 @@ class Options(hash_density.Options):
 
     learning_rate: float = Field(default=5e-3, gt=0)
     """Adam's rate at the start. Lower it when training diverges."""
-    max_resolution: int = Field(default=512, ge=4)
-    """Cells along an edge at the finest level. Raise it with the photos' resolution: about one cell a pixel."""
     error_map: bool = True
     """Draw half of the rays where the photos are explained worst: at outlines, which alone place surfaces of one
     colour."""
