@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -162,7 +163,7 @@ def test_sources_are_hashed_once_until_they_change(database: Database, tmp_path:
     assert len(calls) == 6
 
 
-def test_a_database_that_cannot_be_used_says_why(tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for url in ("mysql://x/y", "sqlite", ""):
         with pytest.raises(DigitizeError) as caught:
             Database(url)
@@ -170,6 +171,10 @@ def test_a_database_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     with pytest.raises(DigitizeError) as caught:
         Database("postgresql+pg8000://u:hidden-password@127.0.0.1:9/x")
     assert caught.value.retryable and "hidden-password" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "pg8000", None)  # as on a machine without the extra
+    with pytest.raises(DigitizeError, match="pg8000") as caught:
+        Database("postgresql+pg8000://u:hidden-password@127.0.0.1:9/x")
+    assert caught.value.code is ReasonCode.MISSING_DEPENDENCY and "extra `postgres`" in caught.value.hint
     other = Database(f"sqlite:///{tmp_path / 'x.db'}")
     with other.begin() as connection:
         connection.execute(schemas.update().values(version=999))
