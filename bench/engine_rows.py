@@ -45,7 +45,17 @@ TRACKED = 20_000
 """Held-out pixels that the PSNR is followed on."""
 TILE = 4096
 LEGO = Options(
-    mask_use="empty", background_levels=0, levels=12, max_resolution=1024, log2_table=18, colour_layers=2, near=0.05
+    mask_use="empty",
+    background_levels=0,
+    near=0.05,
+    levels=12,
+    max_resolution=1024,
+    log2_table=18,
+    colour_layers=2,
+    ray_steps=384,
+    samples_per_step=1 << 16,
+    max_rays=1 << 14,
+    learning_rate=0.02,
 )
 CAPTURE = Options(exposure=True, levels=12, max_resolution=1024, log2_table=19, colour_layers=2)
 MILESTONES_DB = (25.0, 28.0, 30.0, 31.4, 33.2, 35.0)

@@ -28,6 +28,8 @@ class HashEncoding(nn.Module):
         self.table = nn.Parameter(torch.zeros(entries(self.levels), features))
         self.gradient: ops.TableGradient | None = None
         """Where the table's gradient is gathered; None hands it to autograd."""
+        self.rounded: Tensor | None = None
+        """A copy in half precision that is read in place of the table; None where the table itself is read."""
         cpu.advise_large_pages(self.table.data)
 
     def reset(self, generator: torch.Generator, scale: float = 1e-4) -> None:
@@ -35,6 +37,15 @@ class HashEncoding(nn.Module):
         with torch.no_grad():
             self.table.uniform_(-scale, scale, generator=generator)
 
+    def read_as(self, dtype: torch.dtype | None) -> None:
+        """Read a copy of that type from now on, or the table itself. Who changes the table then calls `round`."""
+        self.rounded = None if dtype is None else self.table.detach().to(dtype)
+
+    def round(self) -> None:
+        """Make the copy, if there is one, equal to the table again."""
+        if self.rounded is not None:
+            self.rounded.copy_(self.table.detach())
+
     def forward(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         """[N, width] features of points [N, 3] in [0, 1]; `known` as in ops.encode."""
-        return ops.encode(x, self.table, self.levels, self.gradient, known)
+        return ops.encode(x, self.table, self.levels, self.gradient, known, self.rounded)

@@ -55,7 +55,8 @@ class HashSDFField(HashDensityField):
     def encode(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         unit = (x + self.extent) * (0.5 / self.extent)
         encoding = self.encoding
-        return ops.encode(unit, encoding.table, encoding.levels[: self.active], encoding.gradient, known)
+        levels = encoding.levels[: self.active]
+        return ops.encode(unit, encoding.table, levels, encoding.gradient, known, encoding.rounded)
 
     def decode(self, x: Tensor, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Distance [N] and feature [N, F] of points [N, 3] whose encoding [N, E] is known."""

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from models.fields.hash_encoding import HashEncoding
+
 EVERY = 8
 """Steps between updates: large tables are read and written that much more rarely."""
 
@@ -38,6 +40,9 @@ class WeightAverage:
         """Exchange the module's weights and their means; twice changes nothing."""
         for name, parameter in self.module.named_parameters():
             parameter.data, self.means[name] = self.means[name], parameter.data
+        for part in self.module.modules():
+            if isinstance(part, HashEncoding):
+                part.round()
 
     @contextmanager
     def used(self) -> Iterator[None]:

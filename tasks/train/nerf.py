@@ -19,10 +19,11 @@ from models.fields.march import cube_interval
 from models.fields.nerf import NerfField
 from tasks.context import Context
 from tasks.train.fit import Fitted
-from tasks.train.inputs import check_memory, forbid_hidden, megapixels_of, open_bank
+from tasks.train.inputs import check_memory, forbid_hidden, megapixels_of, open_photos
 from tasks.train.methods.nerf import SLICE_SAMPLES, Options, estimate
 from tasks.train.parallel import threads_of
 from tasks.train.photos import PixelBank, Pixels
+from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts, train
 
 FINAL_RATE = 0.1
@@ -58,8 +59,8 @@ class NerfLearner:
     def __init__(
         self,
         field: NerfField,
-        bank: PixelBank,
-        heldout: PixelBank | None,
+        bank: PixelBank | StreamBank,
+        heldout: PixelBank | StreamBank | None,
         options: Options,
         seed: int,
         device: str,
@@ -74,6 +75,7 @@ class NerfLearner:
         self.parameters = list(field.parameters())
         self.optimiser = torch.optim.Adam(self.parameters, lr=options.learning_rate, eps=1e-7, fused=True)
         self.samples = (options.coarse_samples, options.fine_samples)
+        self.steps_done = 0
         self.psnr_pixels = self._evaluation_pixels(heldout or bank)
         self.psnr_train_pixels = self._evaluation_pixels(bank)
 
@@ -81,6 +83,8 @@ class NerfLearner:
 
     def step(self, share: float, rate: float) -> StepFacts:
         """As trainer.Learner.step."""
+        self.bank.turn_to(self.steps_done)
+        self.steps_done += 1
         parts = list(self.pool.map(self._shard, self.generators))
         rays = sum(part.rays for part in parts)
         value = sum(part.loss for part in parts) / max(rays, 1)
@@ -106,8 +110,7 @@ class NerfLearner:
     def _draw(self, generator: torch.Generator) -> Pixels:
         """Random pixels: a shard of the step's rays, all of which meet the cube."""
         wanted = max(1, self.options.rays // self.options.shards)
-        index = torch.randint(self.bank.pixels, (SPARE * wanted,), generator=generator, device=self.device)
-        pixels = self.bank.take(index)
+        pixels = self.bank.take(self.bank.draw(SPARE * wanted, generator))
         return self._meeting(pixels, wanted, whatever_the_mask=self.empty_outside_mask)
 
     def _meeting(self, pixels: Pixels, most: int, whatever_the_mask: bool = False) -> Pixels:
@@ -136,11 +139,10 @@ class NerfLearner:
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    def _evaluation_pixels(self, bank: PixelBank) -> Pixels:
+    def _evaluation_pixels(self, bank: PixelBank | StreamBank) -> Pixels:
         """A fixed subset of the pixels that may be used and whose rays meet the cube."""
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        index = torch.randint(bank.pixels, (SPARE * EVALUATION_PIXELS,), generator=generator)
-        return self._meeting(bank.take(index.to(self.device)), EVALUATION_PIXELS)
+        return self._meeting(bank.survey(SPARE * EVALUATION_PIXELS, generator), EVALUATION_PIXELS)
 
     def evaluate(self) -> float:
         """As trainer.Learner.evaluate: of the fine network, sampled as in training."""
@@ -174,6 +176,7 @@ class NerfLearner:
         found = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in found.items()}
         for number, generator in enumerate(self.generators):
             found[f"generator.{number}"] = generator.get_state()
+        found["counters"] = torch.tensor([self.steps_done])
         return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -189,6 +192,7 @@ class NerfLearner:
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         for number, generator in enumerate(self.generators):
             generator.set_state(state[f"generator.{number}"])
+        self.steps_done = int(state["counters"])
 
 
 def fit_nerf(poses: PoseSet, options: Options, context: Context) -> Fitted:
@@ -203,13 +207,17 @@ def fit_nerf(poses: PoseSet, options: Options, context: Context) -> Fitted:
     field = new_field(options, seed)
     forbid_hidden(field.cells, poses, options.minimum_views, options.near)
     field.to(device)
-    bank = open_bank(poses, "train", options.photo_memory_gb, context)
-    heldout_bank = open_bank(poses, "heldout", options.photo_memory_gb / 4, context) if heldout else None
+    where, memory_gb = options.photos, options.photo_memory_gb
+    bank = open_photos(poses, "train", where, memory_gb, context)
+    heldout_bank = open_photos(poses, "heldout", where, memory_gb / 4, context) if heldout else None
     learner = NerfLearner(field, bank, heldout_bank, options, seed, device, context.threads)
-    with threads_of(1), learner.pool:
-        progress = train(learner, options, context)
-        psnr_train = learner.evaluate_training()
-        field.bake(CELL_OPACITY / field.step, torch.Generator(device).manual_seed(seed))
+    try:
+        with threads_of(1), learner.pool:
+            progress = train(learner, options, context)
+            psnr_train = learner.evaluate_training()
+            field.bake(CELL_OPACITY / field.step, torch.Generator(device).manual_seed(seed))
+    finally:
+        bank.close()
     heldout_psnr = progress.history[-1]["psnr"] if heldout else None
     return Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share)
 

@@ -78,11 +78,12 @@ class RadianceLearner:
         self.cameras = CameraRefinement(bank.centres) if options.refine_cameras else None
         self.error_map = ErrorMap(bank.sizes, device) if options.error_map else None
         self.average = WeightAverage(field, options.average) if options.average else None
+        self.encodings = {name: part for name, part in field.named_modules() if isinstance(part, HashEncoding)}
         self.tables: dict[str, SparseAdam] = {}
-        for name, module in field.named_modules():
-            if isinstance(module, HashEncoding):
-                self.tables[name] = SparseAdam(module.table)
-                module.gradient = self.tables[name].gradient
+        for name, part in self.encodings.items():
+            part.read_as(table_type(options, device))
+            self.tables[name] = SparseAdam(part.table, rounded=part.rounded)
+            part.gradient = self.tables[name].gradient
         nets = [parameter for name, parameter in field.named_parameters() if not name.endswith("table")]
         groups: list[dict[str, Any]] = [
             {"params": nets, "weight_decay": 1e-6, "scale": 1.0},
@@ -278,6 +279,8 @@ class RadianceLearner:
     def restore(self, state: dict[str, Tensor]) -> None:
         """As trainer.Learner.restore."""
         self.field.load_state_dict(_below("field.", state))
+        for encoding in self.encodings.values():
+            encoding.round()
         self.log_gain.data.copy_(state["log_gain"])
         if self.cameras is not None:
             self.cameras.raw.data.copy_(state["cameras"])
@@ -295,6 +298,13 @@ class RadianceLearner:
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(state["generator"])
         self.steps_done, self.rays = (int(value) for value in state["counters"])
+
+
+def table_type(options: Options, device: str) -> torch.dtype | None:
+    """What hash tables are read as; None for the float32 that they are kept in, always on a CPU."""
+    if device == "cpu" or options.table_precision == "float32":
+        return None
+    return torch.float16 if options.table_precision == "float16" else torch.bfloat16
 
 
 def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

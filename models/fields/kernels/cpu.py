@@ -296,6 +296,7 @@ def adam(
     eps: float,
     step: int,
     scale: float = 1.0,
+    shadow: Tensor | None = None,
 ) -> None:
     """One step in place on float32 buffers whose length is a multiple of 16; leaves the gradient at zero."""
     _single(param, moment1, moment2, gradient)
@@ -307,6 +308,8 @@ def adam(
         *(_f32(value) for value in (rate, beta1, beta2, eps, scale)),
         step,
     )
+    if shadow is not None:
+        shadow.copy_(param)
 
 
 def advise_large_pages(tensor: Tensor) -> None:

@@ -86,11 +86,12 @@ class _Encode(torch.autograd.Function):
         backend: ModuleType,
         into: TableGradient | None,
         known: Tensor | None,
+        rounded: Tensor | None,
     ) -> Tensor:
-        x = x.contiguous()
-        out: Tensor = backend.encode_forward(x, table, levels) if known is None else known.t()
+        x, read = x.contiguous(), table if rounded is None else rounded
+        out: Tensor = backend.encode_forward(x, read, levels) if known is None else known.t()
         ctx.levels, ctx.backend, ctx.into = levels, backend, into
-        ctx.save_for_backward(x, table)
+        ctx.save_for_backward(x, read)
         return out.t()
 
     @staticmethod
@@ -106,7 +107,7 @@ class _Encode(torch.autograd.Function):
             d_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         d_out = dy.t().contiguous()
         d_x = ctx.backend.encode_backward(x, table, ctx.levels, d_out, d_table, touched, want_dx)
-        return d_x, (d_table if ctx.into is None else None), None, None, None, None
+        return d_x, (d_table if ctx.into is None else None), *[None] * 5
 
 
 def encode(
@@ -115,6 +116,7 @@ def encode(
     levels: tuple[Level, ...],
     into: TableGradient | None = None,
     known: Tensor | None = None,
+    rounded: Tensor | None = None,
 ) -> Tensor:
     """Interpolated features of points: Instant-NGP's encoding.
 
@@ -123,15 +125,19 @@ def encode(
         table: [entries, F], F in 1, 2, 4, 8.
         into: where the table's gradient is added; None gives it back as autograd does.
         known: [N, levels * F] the result, if it is known already and only the gradient is wanted.
+        rounded: [entries, F] float16 or bfloat16, read in place of the table, whose gradient it still is: half of the
+            bytes on a GPU. CPU kernels read float32 alone.
 
     Returns:
         [N, levels * F], the features of a level side by side (stored feature by feature).
     """
-    backend = backend_of(table)
+    backend = backend_of(table if rounded is None else rounded)
     if backend is None:
-        out = reference.encode(x, table if into is None else _Deposit.apply(table, into), levels)  # type: ignore[no-untyped-call]
-        return out
-    return _Encode.apply(x, table, levels, backend, into, known)  # type: ignore[no-any-return, no-untyped-call]
+        read: Tensor = table if into is None else _Deposit.apply(table, into)  # type: ignore[no-untyped-call]
+        if rounded is not None:
+            read = read + (rounded.to(table.dtype) - table).detach()
+        return reference.encode(x, read, levels)
+    return _Encode.apply(x, table, levels, backend, into, known, rounded)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Deposit(torch.autograd.Function):
@@ -296,10 +302,19 @@ class SparseAdam:
     Args:
         table: [entries, F] the parameter; its number of values a multiple of 16.
         beta1, beta2, eps: as Adam's.
+        rounded: float16 or bfloat16 copy of the table that every step keeps equal to it, rounded.
     """
 
-    def __init__(self, table: Tensor, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-15) -> None:
+    def __init__(
+        self,
+        table: Tensor,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        eps: float = 1e-15,
+        rounded: Tensor | None = None,
+    ) -> None:
         self.table, self.beta1, self.beta2, self.eps = table, beta1, beta2, eps
+        self.rounded = rounded
         self.gradient = TableGradient(table)
         self.moment1 = torch.zeros_like(self.gradient.values)
         self.moment2 = torch.zeros_like(self.gradient.values)
@@ -324,6 +339,7 @@ class SparseAdam:
             self.eps,
             self.steps,
             scale,
+            self.rounded,
         )
 
     def forget(self) -> None:

@@ -261,6 +261,7 @@ def adam(
     eps: float,
     step: int,
     scale: float = 1.0,
+    shadow: Tensor | None = None,
 ) -> None:
     """One step in place; see ops.SparseAdam."""
     seen = slice(None) if touched is None else touched.nonzero()[:, 0]
@@ -273,3 +274,5 @@ def adam(
     g[seen] = 0.0
     if touched is not None:
         touched.zero_()
+    if shadow is not None:
+        shadow.copy_(param)

@@ -38,6 +38,9 @@ class Options(BudgetOptions):
     """Cells along an edge at the finest level. Raise it with the photos' resolution: about one cell a pixel."""
     log2_table: int = Field(default=17, ge=8, le=24)
     """Entries of a hashed level, as a power of two. Raise it when fine detail stays grainy."""
+    table_precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What a GPU reads tables as; they are kept in float32 beside it. `float16` halves what it reads. No effect on a
+    CPU."""
     hidden: int = Field(default=64, ge=8)
     """Width of the networks."""
     colour_layers: int = Field(default=1, ge=1, le=4)

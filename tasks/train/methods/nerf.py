@@ -59,7 +59,10 @@ class Options(BudgetOptions):
     minimum_views: int = Field(default=3, ge=0)
     """Parts of the cube that fewer cameras look at are empty in the trained field."""
     photo_memory_gb: float = Field(default=4.0, gt=0)
-    """Main memory for the photos; they are halved until they fit."""
+    """Main memory for the photos."""
+    photos: Literal["auto", "memory", "stream"] = "auto"
+    """Where the photos are: `memory` halves them until they fit into photo_memory_gb, `stream` keeps some of them there
+    at full size and reads on while it trains, `auto` streams if they do not fit."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:

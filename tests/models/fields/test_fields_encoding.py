@@ -13,7 +13,7 @@ from torch import Tensor
 from models.fields.hash_encoding import HashEncoding
 from models.fields.kernels import reference
 from models.fields.kernels.levels import Level, entries, level_table
-from models.fields.kernels.ops import encode, reference_backend
+from models.fields.kernels.ops import SparseAdam, encode, reference_backend
 from models.fields.sh import spherical_harmonics
 
 PRIMES = (1, 2654435761, 805459861)
@@ -105,6 +105,38 @@ def test_equal_calls_give_equal_bits() -> None:
     x = torch.rand(5000, 3)
     grads = [torch.autograd.grad(encoding(x).square().sum(), encoding.table)[0] for _ in range(2)]
     assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_a_rounded_copy_is_what_is_read_and_the_table_what_is_trained(kind: torch.dtype) -> None:
+    encoding = HashEncoding(4, 8, 64, 10)
+    encoding.reset(torch.Generator().manual_seed(0), scale=1.0)
+    encoding.read_as(kind)
+    assert encoding.rounded is not None
+    optimiser = SparseAdam(encoding.table, rounded=encoding.rounded)
+    encoding.gradient = optimiser.gradient
+    x = torch.rand(500, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    for _ in range(3):
+        own = encoding.rounded.float().requires_grad_()
+        expected = encode(x, own, encoding.levels)
+        found = encoding(x)
+        assert torch.allclose(found, expected, atol=1e-6)
+        assert not torch.allclose(found, encode(x, encoding.table, encoding.levels), atol=1e-6)
+        wanted = torch.autograd.grad(expected.sin().sum(), (x, own))
+        (slope,) = torch.autograd.grad(found.sin().sum(), x, retain_graph=True)
+        assert torch.allclose(slope, wanted[0], atol=1e-3)
+        optimiser.forget()
+        found.sin().sum().backward()
+        assert encoding.table.grad is None and torch.allclose(optimiser.gradient.values, wanted[1], atol=1e-5)
+        before = encoding.table.detach().clone()
+        optimiser.step(1e-5)  # less than the copy can tell apart: it is the table that remembers
+        assert float((encoding.table.detach() - before).abs().max()) == pytest.approx(1e-5, rel=0.1)
+        assert torch.equal(encoding.rounded, encoding.table.detach().to(kind))
+    encoding.table.data.mul_(2.0)
+    encoding.round()
+    assert torch.equal(encoding.rounded, encoding.table.detach().to(kind))
+    encoding.read_as(None)
+    assert torch.equal(encoding(x), encode(x, encoding.table, encoding.levels))
 
 
 def test_level_sizes() -> None:

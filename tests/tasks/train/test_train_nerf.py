@@ -23,7 +23,7 @@ from models.fields import load_field
 from models.results import ArtifactRef, Stage, StageRequest
 from tasks.context import Context
 from tasks.registry import effective_options
-from tasks.train import nerf, task, trainer
+from tasks.train import nerf, stream, task, trainer
 from tasks.train.inputs import open_bank
 from tasks.train.methods.nerf import PRESETS, Options, estimate, resources
 from tasks.train.render import render_image
@@ -107,20 +107,23 @@ def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, 
     assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
 
 
+@pytest.mark.parametrize(("before", "options"), [(VIEWS, {}), (1, {"photos": "stream", "photo_memory_gb": 1e-4})])
 def test_a_killed_run_resumes_to_the_same_bytes(
-    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, options: dict[str, Any]
 ) -> None:
+    """`before`: looks at the clock before the first step, one a photo in memory, one for a stream."""
     monkeypatch.setattr(trainer, "SNAPSHOT_STEPS", 10)
+    monkeypatch.setattr(stream, "TURN_EVERY", 4)
     stores = [FolderStore(Path(shutil.copytree(Path(capture.uri), tmp_path / name))) for name in ("one", "two")]
-    whole = nerf_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6)
+    whole = nerf_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6, **options)
     task.run(whole.request, whole)
     photos_and_steps = iter(range(10_000))
-    stopped = nerf_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6)
-    stopped.cancelled = lambda: next(photos_and_steps) >= VIEWS + 23
+    stopped = nerf_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6, **options)
+    stopped.cancelled = lambda: next(photos_and_steps) >= before + 23
     with pytest.raises(DigitizeError) as error:
         task.run(stopped.request, stopped)
     assert error.value.code is ReasonCode.CANCELLED
-    again = nerf_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6)
+    again = nerf_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6, **options)
     assert again.load_checkpoint(trainer.CHECKPOINT) is not None
     task.run(again.request, again)
     assert output_bytes(again) == output_bytes(whole)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from infra.storage import FolderStore
@@ -19,6 +20,8 @@ from models.ladder import SteppedDown
 from tasks.commit import find_done, run_stage
 from tasks.context import Context
 from tasks.train import radiance, task, trainer
+from tasks.train.fit import new_field
+from tasks.train.inputs import open_bank
 from tasks.train.memory import _smaller
 from tasks.train.methods.hash_density import Options, estimate
 from tasks.train.radiance import RadianceLearner
@@ -118,6 +121,45 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     result = task.run(again.request, again)
     assert output_bytes(again) == output_bytes(whole)
     assert result.facts["steps"] == 60
+
+
+def test_half_tables_follow_the_table_through_steps_evaluations_and_restores(
+    capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for on a GPU alone, but equal everywhere."""
+    assert radiance.table_type(Options(table_precision="float16"), "cpu") is None
+    assert radiance.table_type(Options(), "cuda") is None
+    assert radiance.table_type(Options(table_precision="bfloat16"), "cuda") is torch.bfloat16
+    context = train_context(capture, tmp_path)
+    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
+    options = Options.model_validate(context.request.options)
+    bank = open_bank(poses, "train", 1.0, context)
+
+    def new_learner() -> RadianceLearner:
+        return RadianceLearner(new_field(options, 0, outside=True), bank, None, options, 0, "cpu")
+
+    single = new_learner()
+    monkeypatch.setattr(radiance, "table_type", lambda options, device: torch.float16)
+    learner = new_learner()
+
+    def equal() -> bool:
+        halves = [(part.rounded, part.table.detach()) for part in learner.encodings.values()]
+        assert len(halves) == 2  # inside and outside
+        return all(half is not None and torch.equal(half, table.half()) for half, table in halves)
+
+    before = learner.evaluate()
+    for _ in range(30):
+        learner.step(0.1, 1.0)
+        single.step(0.1, 1.0)
+    assert equal() and learner.average is not None
+    with learner.average.used():
+        assert equal()
+    assert learner.evaluate() == pytest.approx(single.evaluate(), abs=0.2)
+    assert learner.evaluate() > before + 0.4 and equal()
+    state = learner.state()
+    losses = [learner.step(0.1, 1.0).loss for _ in range(3)]
+    learner.restore(state)
+    assert equal() and [learner.step(0.1, 1.0).loss for _ in range(3)] == losses
 
 
 def test_it_steps_back_from_a_loss_that_is_not_a_number(
