@@ -194,7 +194,9 @@ def main() -> None:
     if "analytic" in wanted:
         parts["analytic"] = analytic(arguments.quick)
     if "lego" in wanted and (arguments.data / "posed_lego_400").is_dir():
-        methods = ("hash_density",) if arguments.quick else ("hash_density", "torch", "nerf", "nerf_100px")
+        methods = ["hash_density"] if arguments.quick else ["hash_density", "torch", "nerf", "nerf_100px"]
+        if has_gpu() and not arguments.quick:
+            methods.insert(1, "hash_density_half")
         parts["lego"] = trainers([("lego", method) for method in methods], seconds, arguments.data)
         if not arguments.quick:  # its last evaluation alone takes minutes
             parts["lego"].append(peer(arguments.peer_python, seconds, arguments.data))
@@ -212,11 +214,17 @@ def main() -> None:
     print(json.dumps(result))
 
 
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def machine() -> str:
     """The processor, or the GPU where there is one."""
     import torch
 
-    if torch.cuda.is_available():
+    if has_gpu():
         return str(torch.cuda.get_device_name())
     return f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
 

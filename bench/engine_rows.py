@@ -38,8 +38,9 @@ from tasks.train.radiance import RadianceLearner
 from tasks.train.render import trace
 from tasks.train.trainer import Learner, keep_freed_memory
 
-METHODS = ("hash_density", "torch", "nerf", "nerf_100px")
-"""`torch` is hash_density with the kernels' plain torch definitions; `nerf_100px` sees small pictures."""
+METHODS = ("hash_density", "hash_density_half", "torch", "nerf", "nerf_100px")
+"""`hash_density_half` reads tables in float16, on a GPU alone; `torch` is hash_density with the kernels' plain torch
+definitions; `nerf_100px` sees small pictures."""
 LEGO_EXTENT = 1.2
 TRACKED = 20_000
 """Held-out pixels that the PSNR is followed on."""
@@ -83,8 +84,10 @@ class Lego:
             self.field = new_nerf(options, 0).to(device)
             self.learner: Learner = NerfLearner(self.field, self.train, self.test, options, 0, device, 2)
         else:
-            self.field = new_field(LEGO, 0, outside=False).to(device)
-            self.learner = RadianceLearner(self.field, self.train, None, LEGO, 0, device)
+            half = {"table_precision": "float16"} if method == "hash_density_half" else {}
+            chosen = LEGO.model_copy(update=half)
+            self.field = new_field(chosen, 0, outside=False).to(device)
+            self.learner = RadianceLearner(self.field, self.train, None, chosen, 0, device)
 
 
 class Capture:
