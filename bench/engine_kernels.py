@@ -1,10 +1,12 @@
-"""The CPU kernels against what the machine can do at most, and against eager torch: raw calls, best of several."""
+"""The CPU kernels against what the machine can do at most, and against eager torch: raw calls, best of several,
+median of three such rounds."""
 
 from __future__ import annotations
 
 import argparse
 import ctypes
 import json
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -112,16 +114,11 @@ def networks(repeats: int, precision: cpu.Precision) -> dict[str, float]:
     return {"flops": work / total, "points_per_s": MLP_POINTS / total}
 
 
-def measure(threads: int, repeats: int, eager: bool) -> dict[str, Any]:
-    """All of it, as JSON values."""
-    torch.set_num_threads(threads)
-    cpu.set_threads(threads)
+def once(threads: int, repeats: int, eager: bool) -> dict[str, Any]:
+    """The limits and, right after them, what is held against them."""
     limit, hash_encoding = limits(threads, repeats), encoding(threads, repeats, eager)
     mlp, exact = networks(repeats, "half"), networks(repeats, "ieee")
-    library = cpu.library()
     return {
-        "build": "none" if library is None else str(library._name).rsplit("_cpu_", 1)[-1].split(".")[0],
-        "threads": threads,
         "limits": limit,
         "encoding": hash_encoding,
         "networks": mlp,
@@ -133,6 +130,32 @@ def measure(threads: int, repeats: int, eager: bool) -> dict[str, Any]:
     }
 
 
+def medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The median of each number over the rounds; ratios were formed within a round."""
+    found: dict[str, Any] = {}
+    for name, value in rounds[0].items():
+        column = [each[name] for each in rounds]
+        found[name] = medians(column) if isinstance(value, dict) else statistics.median(column)
+    return found
+
+
+def measure(threads: int, repeats: int, rounds: int, eager: bool) -> dict[str, Any]:
+    """All of it, as JSON values: medians over rounds, because a shared machine changes from minute to minute."""
+    torch.set_num_threads(threads)
+    cpu.set_threads(threads)
+    library = cpu.library()
+    every = [once(threads, repeats, eager) for _ in range(rounds)]
+    spread = {
+        name: [round(each[name], 3) for each in every] for name, value in every[0].items() if isinstance(value, float)
+    }
+    return {
+        "build": "none" if library is None else str(library._name).rsplit("_cpu_", 1)[-1].split(".")[0],
+        "threads": threads,
+        **medians(every),
+        "rounds": spread,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -140,7 +163,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     keep_freed_memory()
-    print(json.dumps(measure(arguments.threads, 2 if arguments.quick else 7, arguments.eager)))
+    repeats, rounds = (2, 1) if arguments.quick else (7, 3)
+    print(json.dumps(measure(arguments.threads, repeats, rounds, arguments.eager)))
 
 
 if __name__ == "__main__":

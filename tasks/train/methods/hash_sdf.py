@@ -48,6 +48,9 @@ class Options(hash_density.Options):
     """Weight of the eikonal term: slopes have length one. Raise it when the surface is bumpy."""
     curvature: float = Field(default=1e-4, ge=0)
     """Weight of the curvature term, which fades as finer levels come. Raise it against small bumps on flat parts."""
+    flatness: float = Field(default=0.05, ge=0)
+    """Weight of the bending of the surface where photos are of one colour; 0 for none. Raise it against ripples on
+    plain walls, lower it when plain round parts become facets."""
     ncc: float = Field(default=0.15, ge=0)
     """Weight of photometric consistency between neighbouring photos; 0 for none. Lower it for shiny objects."""
     ncc_patches: int = Field(default=256, ge=1)
