@@ -25,7 +25,7 @@ from infra.database import Database
 from infra.storage import S3Store, open_store
 from tests.flows.helpers import wait_until
 from tests.flows.test_maintenance import put_version
-from tests.flows.test_uploads import Bench, rounds
+from tests.flows.uploads_place import Place, rounds
 
 SERVER = os.environ.get("DIGITIZE_TEST_S3", "")
 
@@ -88,7 +88,7 @@ def test_what_is_published(bucket: str, tmp_path: Path) -> None:
 
 
 def test_the_gateway_pushes_and_each_capture_runs_once(bucket: str, tmp_path: Path) -> None:
-    bench = Bench(tmp_path, f"s3://{bucket}/uploads")
+    bench = Place(tmp_path, f"s3://{bucket}/uploads")
     poller = bench.poller(sweep_s=1e9)
     rounds(poller)
     with receiving("127.0.0.1", 0, "secret", poller.take_pushed) as port:
