@@ -33,6 +33,7 @@ _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # by which a server's automation tells a run that is gone
 }
 
 
