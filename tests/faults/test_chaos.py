@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ class Nodes:
         head = {"num_cpus": 0, "_system_config": {"object_spilling_config": spill}}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self._add() for _ in range(3)]
-        self.killed = 0
+        self.killed, self.last_kill = 0, time.monotonic()
 
     def _add(self) -> object:
         return self.cluster.add_node(num_cpus=2, num_gpus=1, memory=8 << 30, object_store_memory=80 << 20)
@@ -41,6 +42,17 @@ class Nodes:
         self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
         self.killed += 1
         self.nodes.append(self._add())
+
+    def harass_until(self, over: Callable[[], bool]) -> None:
+        """Kill a node every NODE_KILL_S. In the main thread: Ray sets signal handlers for each node."""
+        end, next_kill = time.monotonic() + LIMIT_S, self.last_kill + NODE_KILL_S
+        while not over():
+            assert time.monotonic() < end, "what was waited for did not happen"
+            if time.monotonic() >= next_kill:
+                self.kill_one()
+                self.last_kill = time.monotonic()
+                next_kill = self.last_kill + NODE_KILL_S
+            time.sleep(0.1)
 
 
 def start(folder: Path, address: str) -> subprocess.Popen[str]:
@@ -61,36 +73,27 @@ def commits(folder: Path) -> int:
 @pytest.mark.timeout(2400)
 @pytest.mark.filterwarnings("ignore")
 def test_every_asset_ends_published_or_with_a_reason(tmp_path: Path) -> None:
-    nodes, over = Nodes(tmp_path), threading.Event()
-
-    def harass() -> None:
-        while not over.wait(NODE_KILL_S):
-            nodes.kill_one()
-
-    thread = threading.Thread(target=harass)
+    nodes = Nodes(tmp_path)
     total = ASSETS * len(STAGES)
     try:
         process = start(tmp_path, nodes.cluster.address)
         wait_until(lambda: commits(tmp_path) > 0, 300)
-        thread.start()
         for share in (0.25, 0.6):
-            wait_until(lambda share=share: commits(tmp_path) >= share * total, LIMIT_S)  # type: ignore[misc]
+            nodes.harass_until(lambda share=share: commits(tmp_path) >= share * total)  # type: ignore[misc]
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             process = start(tmp_path, nodes.cluster.address)
-        out, _ = process.communicate(timeout=LIMIT_S)
-        for _ in range(2):  # what was quarantined with a reason is tried again by the next night
+        for night in range(3):  # what was quarantined with a reason is tried again by the next night
+            process = start(tmp_path, nodes.cluster.address) if night else process
+            nodes.harass_until(lambda process=process: process.poll() is not None)  # type: ignore[misc]
+            out, _ = process.communicate()
+            assert process.returncode == 0, (tmp_path / "driver.log").read_text()[-3000:]
             statuses = json.loads(out.splitlines()[-1])
+            assert all(phase == "done" or reason for phase, reason in statuses.values())
             if all(phase == "done" for phase, _ in statuses.values()):
                 break
-            assert all(phase == "done" or reason for phase, reason in statuses.values())
-            out, _ = start(tmp_path, nodes.cluster.address).communicate(timeout=LIMIT_S)
     finally:
-        over.set()
-        if thread.ident is not None:
-            thread.join()
         nodes.cluster.shutdown()
-    assert process.returncode == 0, (tmp_path / "driver.log").read_text()[-3000:]
     assert nodes.killed >= 3
     names = [f"asset-{number:02d}" for number in range(ASSETS)]
     assert set(statuses) == set(names)
