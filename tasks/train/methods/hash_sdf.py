@@ -14,27 +14,34 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.fit import Fitted
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Options(hash_density.Options):
     """What can be chosen. Lengths are in field units: the region's cube is 2 wide."""
 
+    samples_per_step: int = Field(default=1 << 16, ge=256)
+    """Samples of a step; the number of rays follows. Lower it when memory is short."""
+    max_rays: int = Field(default=8192, ge=16)
+    """Most rays of a step, whatever the samples."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Adam's rate at the start. Lower it when training diverges."""
     error_map: bool = True
     """Draw half of the rays where the photos are explained worst: at outlines, which alone place surfaces of one
     colour."""
-    occupancy_resolution: int = Field(default=128, ge=8, multiple_of=4)
+    occupancy_resolution: int = Field(default=192, ge=8, multiple_of=4)
     """Cells of the occupancy grid along an edge of the cube."""
+    ray_steps: int = Field(default=1024, ge=32)
+    """Steps along the cube's diagonal. Where they are longer than the surface is thick, outlines are missed between
+    them and edges round off. Raise it together with `sharpness_to`."""
     rough_until: float = Field(default=0.25, ge=0, lt=1)
     """Share of the budget for a radiance field that the first shape is read from; 0 starts from a sphere."""
     initial_radius: float = Field(default=0.6, gt=0, lt=1)
     """Of the sphere that training starts from where there is no first shape."""
-    sharpness_from: float = Field(default=60.0, gt=0)
+    sharpness_from: float = Field(default=100.0, gt=0)
     """Steepness of the surface at the start, in 1 / field unit. Lower it when parts never grow."""
-    sharpness_to: float = Field(default=600.0, gt=0)
-    """Steepness at the end. Raise it with the photos' resolution."""
+    sharpness_to: float = Field(default=1500.0, gt=0)
+    """Steepness at the end. Raise it with the photos' resolution; too steep, the surface is seen by too few samples."""
     sharpen_until: float = Field(default=0.8, gt=0, le=1)
     """Share of the budget at which the surface is as steep as it gets."""
     levels_from: int = Field(default=4, ge=1)
@@ -70,17 +77,17 @@ class Options(hash_density.Options):
 
 
 PRESETS: dict[str, dict[str, object]] = {
-    "preview": {"steps": 3000},
-    "standard": {"steps": 15000, "log2_table": 19, "levels": 12, "max_resolution": 1024, "sharpness_to": 1000.0},
+    "preview": {"steps": 2000},
+    "standard": {"steps": 12000, "log2_table": 19, "levels": 12, "max_resolution": 1024},
     "high": {
-        "steps": 40000,
-        "samples_per_step": 1 << 16,
-        "max_rays": 8192,
+        "steps": 30000,
+        "samples_per_step": 1 << 17,
+        "max_rays": 16384,
         "log2_table": 20,
         "levels": 14,
         "max_resolution": 2048,
-        "ray_steps": 1024,
-        "sharpness_to": 1500.0,
+        "ray_steps": 2048,
+        "sharpness_to": 2500.0,
         "colour_layers": 2,
     },
 }
