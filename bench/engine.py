@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 PARTS = ("kernels", "analytic", "lego", "capture")
-COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#7d3c98", "#b9770e")
+COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#7d3c98", "#b9770e", "#515a5a", "#d98880")
 
 
 def child(*arguments: str, **environment: str) -> dict[str, Any]:
@@ -156,9 +156,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         return f"{x:.1f},{350 - 320 * (value - low) / (high - low):.1f}"
 
     lines = [
-        '<svg xmlns="http://www.w3.org/2000/svg" width="760" height="390" font-family="sans-serif" font-size="12">'
+        '<svg xmlns="http://www.w3.org/2000/svg" width="860" height="390" font-family="sans-serif" font-size="12">'
     ]
-    lines.append('<rect width="760" height="390" fill="white"/>')
+    lines.append('<rect width="860" height="390" fill="white"/>')
     for level in range(int(low) + 1, int(high) + 1, 2):
         y = place(t0, level).split(",")[1]
         lines.append(f'<path d="M50 {y}H570" stroke="#ddd"/><text x="20" y="{y}">{level}</text>')

@@ -25,6 +25,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext, TagsContext
+from prefect.events.clients import NullEventsClient
+from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.utilities.annotations import quote
 
@@ -70,6 +72,8 @@ _sessions: dict[str, Session] = {}
 
 def run_flow(batch: str, session: Session) -> str | None:
     """Run the assets of a session as one Prefect flow run and return its id."""
+    if local_prefect.is_temporary():  # nobody looks at its task runs, and each would be told in several messages
+        EventsWorker.set_client_override(NullEventsClient)
     token = f"{batch}-{id(session)}"
     _sessions[token] = session
     try:
