@@ -25,14 +25,13 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext, TagsContext
-from prefect.events.clients import NullEventsClient
-from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.utilities.annotations import quote
 
 from flows import local_prefect
 from flows.asset import run_asset, run_with_progress
 from flows.leases import Leases
+from flows.messages import told
 from flows.plan import AssetPlan
 from flows.progress import Board
 from flows.runner import Runner
@@ -72,12 +71,10 @@ _sessions: dict[str, Session] = {}
 
 def run_flow(batch: str, session: Session) -> str | None:
     """Run the assets of a session as one Prefect flow run and return its id."""
-    if local_prefect.is_temporary():  # nobody looks at its task runs, and each would be told in several messages
-        EventsWorker.set_client_override(NullEventsClient)
     token = f"{batch}-{id(session)}"
     _sessions[token] = session
     try:
-        with tags("digitize", f"batch:{batch}"):
+        with told(somebody_looks=not local_prefect.is_temporary()), tags("digitize", f"batch:{batch}"):
             state: State[Any] = digitize_batch(batch, list(session.plans), token, return_state=True)
     finally:
         del _sessions[token]
