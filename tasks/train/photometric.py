@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from tasks.train.photos import PixelBank
 
@@ -42,17 +41,6 @@ class Surface(NamedTuple):
     """[M] int64."""
     number: Tensor
     """[M] int64, the pixel's number in the bank."""
-
-
-def flat_pixels(bank: PixelBank) -> Tensor:
-    """[pixels] bool: where a patch around a pixel of the bank has no texture, so that nothing tells it from its
-    neighbours."""
-    grey, parts = bank.grey(), []
-    for start, (width, height) in zip(bank.starts.tolist(), bank.sizes, strict=False):
-        photo = grey[start : start + width * height].view(1, 1, height, width).float() / 255.0
-        both = avg_pool2d(torch.cat([photo, photo * photo]), PATCH, 1, PATCH // 2, count_include_pad=True)
-        parts.append((both[1] - both[0].square() < TEXTURE**2).view(-1))
-    return torch.cat(parts)
 
 
 class PhotoConsistency:

@@ -18,7 +18,7 @@ from models.fields.sh import SH_WIDTH, spherical_harmonics
 from tasks.context import Context
 from tasks.train.fit import FEATURES, Fitted, field_arguments, fit_field
 from tasks.train.methods.hash_sdf import Options
-from tasks.train.photometric import PhotoConsistency, Surface, flat_pixels
+from tasks.train.photometric import PhotoConsistency, Surface
 from tasks.train.photos import PixelBank, Pixels
 from tasks.train.radiance import Batch, RadianceLearner
 from tasks.train.render import OPAQUE
@@ -50,10 +50,6 @@ CLEAR_CELLS = 3.0
 """Cells of the occupancy grid next to a point within which nothing hides it."""
 SLOPES = 2048
 """Places a step at which slopes are looked at, half of them near the surface."""
-FLAT_PLACES = 512
-"""Places a step at which flatness is looked at."""
-FLAT_REACHES = (1.0, 2.0, 4.0)
-"""Over how many cells of the finest active level, one of these each time."""
 
 
 def fit_surface(poses: PoseSet, options: Options, context: Context) -> Fitted:
@@ -95,10 +91,6 @@ class SurfaceLearner(RadianceLearner):
         self.shaped = self.rough is None
         compared = options.ncc > 0 and isinstance(bank, PixelBank)
         self.photometric = PhotoConsistency(bank) if compared and isinstance(bank, PixelBank) else None
-        self.flat: Tensor | None = None
-        """[pixels] bool, those whose surroundings in the photo are of one colour."""
-        if options.flatness > 0 and isinstance(bank, PixelBank):
-            self.flat = flat_pixels(bank)
         self._constant = torch.eye(SH_WIDTH, device=device)[0]
         self.share, self.finest_step = 0.0, field.step
 
@@ -162,7 +154,7 @@ class SurfaceLearner(RadianceLearner):
             basis = basis * self._constant
         seen = composite(density, field.color_from_basis(basis, feature), samples.t, samples.offsets, field.step)
         loss = self._colour_loss(batch, seen)
-        loss = loss + self._regularity(x.detach(), value) + self._roughness(pixels, samples, x.detach(), value)
+        loss = loss + self._regularity(x.detach(), value)
         if self.photometric is not None and self.share >= options.ncc_from:
             crossing = self._crossings(pixels, samples, value)
             term = None if crossing is None else self.photometric.loss(crossing, self._hidden, self.generator)
@@ -196,24 +188,6 @@ class SurfaceLearner(RadianceLearner):
             bend = 2.0 * (mean[: len(middle)] - middle).abs() / field.tap**2
             loss = loss + options.curvature * (field.tap / self._first_tap) * bend.mean()
         return loss
-
-    def _roughness(self, pixels: Pixels, samples: Samples, x: Tensor, value: Tensor) -> Tensor:
-        """How far the surface bends where a photo is of one colour: nothing there says that it does.
-
-        The distance between a value and its neighbours' mean, over some cells, in units of their size: a plane's is 0,
-        and a crease, which shades differently on its sides, is seldom of one colour.
-        """
-        if self.flat is None or not len(x):
-            return value.new_zeros(())
-        tap = self.field.tap
-        near = (value.detach().abs() < tap) & self.flat[pixels.number][samples.ray]
-        at = near.nonzero()[:, 0]
-        if not len(at):
-            return value.new_zeros(())
-        at = at[torch.randint(len(at), (FLAT_PLACES,), generator=self.generator, device=at.device)]
-        reach = FLAT_REACHES[int(torch.randint(len(FLAT_REACHES), (), generator=self.generator, device=at.device))]
-        _, mean = self.field.slope(x[at], reach * tap)
-        return self.options.flatness * (mean - value[at]).abs().mean() / (reach * tap)
 
     @property
     def _first_tap(self) -> float:

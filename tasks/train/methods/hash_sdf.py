@@ -14,34 +14,27 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.fit import Fitted
 
-VERSION = "2"
+VERSION = "1"
 
 
 class Options(hash_density.Options):
     """What can be chosen. Lengths are in field units: the region's cube is 2 wide."""
 
-    samples_per_step: int = Field(default=1 << 16, ge=256)
-    """Samples of a step; the number of rays follows. Lower it when memory is short."""
-    max_rays: int = Field(default=8192, ge=16)
-    """Most rays of a step, whatever the samples."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Adam's rate at the start. Lower it when training diverges."""
     error_map: bool = True
     """Draw half of the rays where the photos are explained worst: at outlines, which alone place surfaces of one
     colour."""
-    occupancy_resolution: int = Field(default=192, ge=8, multiple_of=4)
+    occupancy_resolution: int = Field(default=128, ge=8, multiple_of=4)
     """Cells of the occupancy grid along an edge of the cube."""
-    ray_steps: int = Field(default=1024, ge=32)
-    """Steps along the cube's diagonal. Where they are longer than the surface is thick, outlines are missed between
-    them and edges round off. Raise it together with `sharpness_to`."""
     rough_until: float = Field(default=0.25, ge=0, lt=1)
     """Share of the budget for a radiance field that the first shape is read from; 0 starts from a sphere."""
     initial_radius: float = Field(default=0.6, gt=0, lt=1)
     """Of the sphere that training starts from where there is no first shape."""
-    sharpness_from: float = Field(default=100.0, gt=0)
+    sharpness_from: float = Field(default=60.0, gt=0)
     """Steepness of the surface at the start, in 1 / field unit. Lower it when parts never grow."""
-    sharpness_to: float = Field(default=1500.0, gt=0)
-    """Steepness at the end. Raise it with the photos' resolution; too steep, the surface is seen by too few samples."""
+    sharpness_to: float = Field(default=600.0, gt=0)
+    """Steepness at the end. Raise it with the photos' resolution."""
     sharpen_until: float = Field(default=0.8, gt=0, le=1)
     """Share of the budget at which the surface is as steep as it gets."""
     levels_from: int = Field(default=4, ge=1)
@@ -55,9 +48,6 @@ class Options(hash_density.Options):
     """Weight of the eikonal term: slopes have length one. Raise it when the surface is bumpy."""
     curvature: float = Field(default=1e-4, ge=0)
     """Weight of the curvature term, which fades as finer levels come. Raise it against small bumps on flat parts."""
-    flatness: float = Field(default=0.05, ge=0)
-    """Weight of the bending of the surface where photos are of one colour; 0 for none. Raise it against ripples on
-    plain walls, lower it when plain round parts become facets."""
     ncc: float = Field(default=0.15, ge=0)
     """Weight of photometric consistency between neighbouring photos; 0 for none. Lower it for shiny objects."""
     ncc_patches: int = Field(default=256, ge=1)
@@ -77,17 +67,17 @@ class Options(hash_density.Options):
 
 
 PRESETS: dict[str, dict[str, object]] = {
-    "preview": {"steps": 2000},
-    "standard": {"steps": 12000, "log2_table": 19, "levels": 12, "max_resolution": 1024},
+    "preview": {"steps": 3000},
+    "standard": {"steps": 15000, "log2_table": 19, "levels": 12, "max_resolution": 1024, "sharpness_to": 1000.0},
     "high": {
-        "steps": 30000,
-        "samples_per_step": 1 << 17,
-        "max_rays": 16384,
+        "steps": 40000,
+        "samples_per_step": 1 << 16,
+        "max_rays": 8192,
         "log2_table": 20,
         "levels": 14,
         "max_resolution": 2048,
-        "ray_steps": 2048,
-        "sharpness_to": 2500.0,
+        "ray_steps": 1024,
+        "sharpness_to": 1500.0,
         "colour_layers": 2,
     },
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,12 @@ from models.camera import Camera, PoseSet
 from models.errors import DigitizeError
 from models.fields import load_field
 from models.fields.hash_sdf import HashSDFField
-from models.fields.march import Samples
 from tasks.context import Context
 from tasks.registry import effective_options
 from tasks.train import task, trainer
-from tasks.train.inputs import open_bank
-from tasks.train.methods.hash_sdf import Options
-from tasks.train.photometric import PATCH, PhotoConsistency, Surface, flat_pixels, ncc, neighbours
+from tasks.train.photometric import PATCH, PhotoConsistency, Surface, ncc, neighbours
 from tasks.train.photos import PixelBank
 from tasks.train.rough import BAND, distances
-from tasks.train.surface import SurfaceLearner, new_surface
 from tests.tasks.train.train_capture import TINY, train_context, write_capture
 
 SURFACE = {**TINY, "steps": 450, "samples_per_step": 6000, "evaluate_every": 450, "levels_from": 3, "ncc_patches": 64}
@@ -152,52 +147,6 @@ def test_ncc_of_known_patches() -> None:
     expected = np.corrcoef(a[0].numpy(), a[1].numpy())[0, 1]
     assert float(ncc(a[0], a[1])[0]) == pytest.approx(expected, abs=1e-5)
     assert not bool(ncc(a[:1], torch.full((1, PATCH * PATCH), 0.5))[1])
-
-
-def test_flat_pixels_have_no_edge_in_their_patch() -> None:
-    """Two grey halves: what lies within half a patch of the step between them is not flat."""
-    photo = np.full((20, 40, 3), 90, np.uint8)
-    photo[:, 25:] = 140
-    other = np.random.default_rng(0).integers(0, 255, (12, 12, 3), dtype=np.uint8)
-    cameras = [Camera(width=w, height=h, fx=30.0, fy=30.0, cx=w / 2, cy=h / 2) for w, h in ((40, 20), (12, 12))]
-    bank = PixelBank(cameras, np.stack([np.eye(4)] * 2), [photo, other], [None, None], "cpu")
-    flat = flat_pixels(bank)
-    assert flat.shape == (40 * 20 + 12 * 12,) and not flat[800:].any()
-    inner = flat[:800].view(20, 40)[PATCH:-PATCH]
-    assert torch.equal(inner[0], inner[-1])
-    columns = inner[0, PATCH:-PATCH].nonzero()[:, 0] + PATCH
-    expected = [c for c in range(PATCH, 40 - PATCH) if not 25 - PATCH // 2 <= c + 0 < 25 + PATCH // 2]
-    assert columns.tolist() == expected
-
-
-def test_ripples_cost_where_photos_are_flat_and_planes_and_texture_cost_nothing(
-    capture: FolderStore, tmp_path: Path
-) -> None:
-    """Values along a ray through a plane and through a rippled plane, on pixels of one colour and on others."""
-    context = surface_context(capture, tmp_path)
-    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
-    options = Options.model_validate(context.request.options)
-    bank = open_bank(poses, "train", 1.0, context)
-    learner = SurfaceLearner(new_surface(options, 0, True), bank, None, options, 0, "cpu")
-    assert learner.flat is not None and learner.flat.shape == (bank.pixels,)
-    pixels = bank.take(torch.arange(600))
-    t = torch.full((600,), 1.0)
-    samples = Samples(torch.arange(600), t, torch.arange(601))
-    x = torch.rand(600, 3, generator=torch.Generator().manual_seed(0)) - 0.5
-    ripple = 5.3 * learner.field.tap
-
-    def values(height: float) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        return lambda at: ((at[:, 2] + height * (at[:, 0] * 6.283 / ripple).sin()) * 0.01, at)
-
-    def cost(height: float, flat: bool) -> float:
-        learner.flat = torch.full((bank.pixels,), flat)
-        learner.field.query = values(height)  # type: ignore[method-assign]
-        learner.generator.manual_seed(3)
-        return float(learner._roughness(pixels, samples, x, values(height)(x)[0]))
-
-    assert cost(0.0, True) == pytest.approx(0.0, abs=1e-6)
-    assert cost(0.01, True) > 1e-5 and cost(0.02, True) == pytest.approx(2.0 * cost(0.01, True), rel=0.3)
-    assert cost(0.02, False) == 0.0
 
 
 def test_neighbours_are_seen_under_useful_angles() -> None:
