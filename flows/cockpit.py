@@ -40,6 +40,8 @@ _log = logging.getLogger("digitize.cockpit")
 _PROGRESS_S = 10.0
 ZOMBIE_S = 120.0
 """A flow run whose heartbeat (every 30 seconds) is missing for so long is marked as crashed."""
+LINGER_S = 30.0
+"""For what is left to show when a run is over: a server that is away is asked again and again for each page."""
 ALARM = "alarm"
 """The deployment of `digitize_alarm`."""
 FLOWS = ("digitize_batch", "digitize_nightly", "digitize_capture", "digitize_housekeeping")
@@ -68,7 +70,9 @@ def watched(batch: str, board: Board, store: Store, eta: Callable[[], Eta], spec
     finally:
         unsubscribe()
         ended.put(None)
-        thread.join()
+        thread.join(LINGER_S)
+        if thread.is_alive():
+            _log.warning("the Prefect server does not answer: the last pages and pictures are not shown")
 
 
 def _keep(

@@ -109,7 +109,7 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
                 _run_window(session, run, min(shared.window, len(assets)))
     finally:
         over.set()
-        watcher.join()
+        watcher.join(_POLL_S)  # it may be waiting for a server that is away
     statuses = shared.board.all()
     try:
         create_table_artifact(key=f"digitize-{_slug(batch)}", table=_table(statuses), description=f"Batch {batch}")
