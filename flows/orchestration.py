@@ -64,6 +64,8 @@ class Session:
     turns: Turns
     leases: Leases | None = None
     """Held while the flow runs."""
+    ended: str | None = None
+    """Prefect's id of the flow run, once its work is done."""
 
 
 _sessions: dict[str, Session] = {}
@@ -76,6 +78,11 @@ def run_flow(batch: str, session: Session) -> str | None:
     try:
         with told(somebody_looks=not local_prefect.is_temporary()), tags("digitize", f"batch:{batch}"):
             state: State[Any] = digitize_batch(batch, list(session.plans), token, return_state=True)
+    except Exception as error:  # whatever it is: with the work done, a server that could not be told changes nothing
+        if (run := _sessions[token].ended) is None:
+            raise
+        _log.warning("the Prefect server could not be told that run %s is over: %s", run, error)
+        return run
     finally:
         del _sessions[token]
     if state.is_failed() or state.is_crashed():
@@ -115,6 +122,7 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
         create_table_artifact(key=f"digitize-{_slug(batch)}", table=_table(statuses), description=f"Batch {batch}")
     except Exception as error:  # a server that is away: the work is done, and the statuses in the store tell of it
         _log.warning("the table of batch %s could not be sent to the Prefect server: %s", batch, error)
+    _sessions[session] = replace(_sessions[session], ended=run)
     if shared.cancel.is_set():
         return Cancelled(message="the run was cancelled")
     return Completed(message=_summary(statuses))
