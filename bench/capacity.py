@@ -24,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+# After the path is set, so that `python bench/capacity.py` finds the project (E402).
 from bench.orchestration import (  # noqa: E402
     FAKE_GPU_GB,
     GPU_SHARES,
@@ -115,6 +116,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     print(f"load before: {load:.2f}, cores: {os.cpu_count()}")
     real = {} if arguments.sim_only else against_real(40, 2, 60.0) if arguments.quick else against_real(200, 4, 80.0)
+    if real:
+        print(real, flush=True)  # the simulations after it may take an hour
     rows = []
     for assets in (1000,) if arguments.quick else (1000, 100_000, 1_000_000):
         for gpus in (1, 10, 100, 1000):

@@ -1,6 +1,6 @@
 """The training engine: kernels against the machine's limits and eager torch, whole trainers side by side.
 
-    python bench/engine.py                      everything, about half an hour
+    python bench/engine.py                      everything, about half an hour; 50 minutes with the peer
     python bench/engine.py --only kernels       parts: kernels, analytic, lego, capture; several with commas
     python bench/engine.py --quick              a few seconds a part: shows that the script works
     python bench/engine.py --peer-python PEER/bin/python    also the peer, bench/peers/tensorf.py, by its interpreter

@@ -39,6 +39,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.g
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+# After the path and what Ray reads on import are set (E402); the stages name the door, so it must be importable (F401).
 from bench.orchestration_doors import run as noop_door  # noqa: E402, F401
 from flows.batch import run_batch  # noqa: E402
 from flows.child import run_in_child  # noqa: E402

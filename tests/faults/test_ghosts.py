@@ -75,14 +75,17 @@ def test_a_killed_run_is_marked_and_told(tmp_path: Path, heard: tuple[str, list[
     spec = write_spec(tmp_path / "shelf")
     settings = {"DIGITIZE_DATABASE_URL": f"sqlite:///{tmp_path / 'catalogue.db'}", "DIGITIZE_NOTIFY_URL": address}
     up = digitize("up", spec, "--state", folder, "--port", 0, "--no-ray", **settings)
+    started: list[subprocess.Popen[str]] = []
     try:
         first = drive(tmp_path, up["api_url"], pause_s=5.0 if taken_over else 60.0)
+        started.append(first)
         wait_until(lambda: any(run["state_type"] == "RUNNING" for run in batches(up["api_url"])), 200)
         wait_until(lambda: bool(list((tmp_path / "store").glob(f"work/**/{LEASE_FILE}"))), 60)
         os.killpg(first.pid, signal.SIGKILL)
         first.communicate()
         if taken_over:
             second = drive(tmp_path, up["api_url"], pause_s=5.0)
+            started.append(second)
             out, err = second.communicate(timeout=600)
             assert second.returncode == 0, err
             assert json.loads(out.splitlines()[-1])["counts"] == {"done": 1}
@@ -94,5 +97,7 @@ def test_a_killed_run_is_marked_and_told(tmp_path: Path, heard: tuple[str, list[
         wait_until(lambda: bool(messages), 120)
         assert len(messages) == 1 and "Crashed" in messages[0] and lost["id"] in messages[0]
     finally:
+        for process in started:
+            process.kill()
         digitize("down", "--state", folder)
     assert running(folder) == []
