@@ -114,18 +114,12 @@ class PhotoConsistency:
         count, samples = sources.shape[1], plane.shape[1]
         flat = sources[:, :, None].expand(-1, -1, samples).reshape(-1)
         x = plane[:, None].expand(-1, count, -1, -1).reshape(-1, 3)
-        uv, depth, size = self.bank.project(x, flat)
-        place = uv - 0.5
-        corner = place.detach().floor().clamp(min=0).minimum(size - 2)
-        inside = ((place.detach() >= 0) & (place.detach() <= size - 1)).all(1) & (depth > 0)
-        weight = place - corner
-        first = self.bank.starts[flat] + corner[:, 1].long() * size[:, 0].long() + corner[:, 0].long()
-        below = first + size[:, 0].long()
-        fu, fv = weight[:, 0], weight[:, 1]
-        upper = self._brightness(first) * (1 - fu) + self._brightness(first + 1) * fu
-        lower = self._brightness(below) * (1 - fu) + self._brightness(below + 1) * fu
+        uv, depth = self.bank.project(x, flat)
+        numbers, weights, inside = self.bank.between(uv, flat)
+        inside &= depth > 0
+        grey = (self._brightness(numbers) * weights).sum(1)
         shape = (len(plane), count, samples)
-        return (upper * (1 - fv) + lower * fv).view(shape), inside.view(shape).all(2)
+        return grey.view(shape), inside.view(shape).all(2)
 
 
 def ncc(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,16 +89,45 @@ class Rig:
         rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
         return pose[:, :3, 3], rays_d
 
-    def project(self, x: Tensor, photo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where photos [R] show points [R, 3] of the field: pixels [R, 2], depths [R], and the photos' sizes [R, 2]."""
-        size_x, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
+    def project(self, x: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
+        """Where photos [R] show points [R, 3] of the field: pixels [R, 2], depths [R]."""
+        _, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
         pose = self._c2f[photo]
         camera = ((x - pose[:, :3, 3])[:, None] @ pose[:, :3, :3])[:, 0]
         depth = camera[:, 2]
         safe = depth.clamp(min=1e-6)
-        heights = torch.tensor([height for _, height in self.sizes], device=x.device, dtype=x.dtype)
-        size = torch.stack([size_x, heights[photo]], 1)
-        return torch.stack([camera[:, 0] / safe * fx + cx, camera[:, 1] / safe * fy + cy], 1), depth, size
+        return torch.stack([camera[:, 0] / safe * fx + cx, camera[:, 1] / safe * fy + cy], 1), depth
+
+    def project_all(self, x: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each of the photos [P] shows each of the points [N, 3]: pixels [P, N, 2], depths [P, N]."""
+        _, fx, fy, cx, cy = self._intrinsics[photos].unbind(1)
+        turn, centre = self._c2f[photos, :3, :3], self._c2f[photos, :3, 3]
+        camera = torch.einsum("nk,pkc->pcn", x, turn) - torch.einsum("pk,pkc->pc", centre, turn)[:, :, None]
+        depth = camera[:, 2]
+        plane = camera[:, :2] / depth.clamp(min=1e-6)[:, None]
+        focal, middle = torch.stack([fx, fy], 1), torch.stack([cx, cy], 1)
+        return (plane * focal[:, :, None] + middle[:, :, None]).transpose(1, 2), depth
+
+    def pixel_at(self, depth: Tensor, photos: Tensor) -> Tensor:
+        """[P, N] size of a pixel of photos [P] at depths [P, N], in field units."""
+        _, fx, fy, _, _ = self._intrinsics[photos].unbind(1)
+        return depth * (2.0 / (fx + fy))[:, None]
+
+    def size_of(self, photo: Tensor) -> Tensor:
+        """[..., 2] width and height of photos [...]."""
+        return torch.tensor(self.sizes, device=photo.device, dtype=torch.float32)[photo]
+
+    def between(self, uv: Tensor, photo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The four pixels around places [..., 2] of photos [...]: their numbers [..., 4], the weights [..., 4] that
+        interpolate between them, and whether all four exist [...]; where not, the numbers are of others."""
+        place, size = uv - 0.5, self.size_of(photo)
+        corner = place.detach().floor().clamp(min=0).minimum(size - 2)
+        inside = ((place.detach() >= 0) & (place.detach() <= size - 1)).all(-1)
+        (fu, fv), width = (place - corner).unbind(-1), size[..., 0].long()
+        first = self.starts[photo] + corner[..., 1].long() * width + corner[..., 0].long()
+        numbers = torch.stack([first, first + 1, first + width, first + width + 1], -1)
+        weights = torch.stack([(1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv], -1)
+        return numbers, weights, inside
 
 
 class PixelBank(Rig):
@@ -153,14 +182,19 @@ class PixelBank(Rig):
         """The pixels of numbers [R] int64 in [0, pixels)."""
         photo, local = self.place(index)
         rgb = self._rgb.index_select(0, index).float() / 255.0
-        alpha = torch.ones_like(rgb[:, 0]) if self._mask is None else self._mask[index].float() / 255.0
-        return Pixels(*self.rays(photo, local), rgb, alpha, photo, index)
+        return Pixels(*self.rays(photo, local), rgb, self.masks_of(index), photo, index)
 
     def grey(self) -> Tensor:
         """[pixels] uint8 brightness of all pixels (Rec. 601 luma)."""
         weights = torch.tensor([0.299, 0.587, 0.114], device=self._rgb.device)
         parts = self._rgb.split(1 << 20)  # type: ignore[no-untyped-call]
         return torch.cat([(part.float() @ weights).round().to(torch.uint8) for part in parts])
+
+    def masks_of(self, number: Tensor) -> Tensor:
+        """In [0, 1], the masks of pixels by their number."""
+        if self._mask is None:
+            return torch.ones(number.shape, device=number.device)
+        return self._mask[number].float() / 255.0
 
     def survey(self, count: int, generator: torch.Generator) -> Pixels:
         """`count` pixels that stand for all; the generator is a CPU's."""

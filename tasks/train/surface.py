@@ -23,6 +23,7 @@ from tasks.train.photos import PixelBank, Pixels
 from tasks.train.radiance import Batch, RadianceLearner
 from tasks.train.render import OPAQUE
 from tasks.train.rough import imprint, rough_shape
+from tasks.train.silhouettes import Silhouettes
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
@@ -48,6 +49,8 @@ LOOKED_AT = 1 << 17
 next."""
 CLEAR_CELLS = 3.0
 """Cells of the occupancy grid next to a point within which nothing hides it."""
+BOUNDED, NEAR_SURFACE = 512, 2.0
+"""Places a step that are held against the silhouettes, within that many times 1 / sharpness of the surface."""
 SLOPES = 2048
 """Places a step at which slopes are looked at, half of them near the surface."""
 
@@ -89,8 +92,12 @@ class SurfaceLearner(RadianceLearner):
             settings = options.model_copy(update={"learning_rate": ROUGH_RATE, "refine_cameras": False})
             self.rough = RadianceLearner(rough, bank, heldout, settings, seed, device)
         self.shaped = self.rough is None
-        compared = options.ncc > 0 and isinstance(bank, PixelBank)
-        self.photometric = PhotoConsistency(bank) if compared and isinstance(bank, PixelBank) else None
+        self.photometric: PhotoConsistency | None = None
+        if isinstance(bank, PixelBank) and options.ncc > 0:
+            self.photometric = PhotoConsistency(bank)
+        self.silhouettes: Silhouettes | None = None
+        if isinstance(bank, PixelBank) and self.empty_outside_mask and options.carve + options.fill > 0:
+            self.silhouettes = Silhouettes(bank)
         self._constant = torch.eye(SH_WIDTH, device=device)[0]
         self.share, self.finest_step = 0.0, field.step
 
@@ -155,6 +162,8 @@ class SurfaceLearner(RadianceLearner):
         seen = composite(density, field.color_from_basis(basis, feature), samples.t, samples.offsets, field.step)
         loss = self._colour_loss(batch, seen)
         loss = loss + self._regularity(x.detach(), value)
+        if self.silhouettes is not None and self.share >= options.levels_until:
+            loss = loss + self._bounded(self.silhouettes, x.detach(), value)
         if self.photometric is not None and self.share >= options.ncc_from:
             crossing = self._crossings(pixels, samples, value)
             term = None if crossing is None else self.photometric.loss(crossing, self._hidden, self.generator)
@@ -188,6 +197,15 @@ class SurfaceLearner(RadianceLearner):
             bend = 2.0 * (mean[: len(middle)] - middle).abs() / field.tap**2
             loss = loss + options.curvature * (field.tap / self._first_tap) * bend.mean()
         return loss
+
+    def _bounded(self, silhouettes: Silhouettes, x: Tensor, value: Tensor) -> Tensor:
+        """The silhouettes' terms, at some of the samples [N, 3] with values [N] that are near the surface."""
+        near = (value.detach().abs() < NEAR_SURFACE / self.field.sharpness).nonzero()[:, 0]
+        if not len(near):
+            return torch.zeros((), device=x.device)
+        chosen = near[torch.randint(len(near), (BOUNDED,), generator=self.generator, device=x.device)]
+        found = silhouettes.bound(x[chosen], value[chosen], self.generator)
+        return self.options.carve * found.excess + self.options.fill * found.room
 
     @property
     def _first_tap(self) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.fit import Fitted
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Options(hash_density.Options):
@@ -48,6 +48,12 @@ class Options(hash_density.Options):
     """Weight of the eikonal term: slopes have length one. Raise it when the surface is bumpy."""
     curvature: float = Field(default=1e-4, ge=0)
     """Weight of the curvature term, which fades as finer levels come. Raise it against small bumps on flat parts."""
+    carve: float = Field(default=0.1, ge=0)
+    """Weight of the masks as a bound of the shape, where they say what is empty (`mask_use`), from when all levels are
+    switched on; 0 for none. Lower it where masks cut into the object."""
+    fill: float = Field(default=0.003, ge=0)
+    """Weight of growing up to that bound: what colours do not place, flat parts of one colour, then lies where the
+    masks end it. Lower it where hollows fill up."""
     ncc: float = Field(default=0.15, ge=0)
     """Weight of photometric consistency between neighbouring photos; 0 for none. Lower it for shiny objects."""
     ncc_patches: int = Field(default=256, ge=1)

@@ -1,0 +1,99 @@
+"""Masks as a bound: a ball of known radius, photographed from all around."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.camera import Camera, pixel_rays
+from tasks.train import silhouettes
+from tasks.train.photos import PixelBank
+from tasks.train.silhouettes import Silhouettes
+from tests.synthetic.scenes import look_at
+
+RADIUS, SIZE, FINE = 0.5, 96, 6
+CAMERA = Camera(width=SIZE, height=SIZE, fx=110.0, fy=112.0, cx=47.0, cy=49.0)
+
+
+def ball_bank(count: int = 14) -> PixelBank:
+    """Masks as cameras make them: the share of a pixel that the ball fills."""
+    turns = np.arange(count) * 2.399
+    heights = 1.0 - 2.0 * (np.arange(count) + 0.5) / count
+    poses, masks = [], []
+    for turn, height in zip(turns, heights, strict=True):
+        flat = np.sqrt(1 - height**2)
+        pose = look_at(2.6 * np.array([flat * np.cos(turn), flat * np.sin(turn), height]))
+        origins, directions = pixel_rays(CAMERA.resized(SIZE * FINE, SIZE * FINE), pose)
+        nearest = np.linalg.norm(np.cross(origins, directions), axis=1)
+        share = (nearest < RADIUS).reshape(SIZE, FINE, SIZE, FINE).mean((1, 3))
+        masks.append(np.round(share * 255).astype(np.uint8))
+        poses.append(pose)
+    pictures = [np.zeros((SIZE, SIZE, 3), np.uint8)] * count
+    return PixelBank([CAMERA] * count, np.stack(poses), pictures, masks, "cpu")
+
+
+def around(radius: float, count: int = 4000) -> torch.Tensor:
+    draw = torch.randn(count, 3, generator=torch.Generator().manual_seed(1))
+    return radius * torch.nn.functional.normalize(draw, dim=1)
+
+
+def excess(bank: PixelBank, radius: float, shift: float = 0.0) -> float:
+    """Of points at that radius whose signed distance to the ball is wrong by `shift`."""
+    value = torch.full((4000,), radius - RADIUS + shift)
+    return float(Silhouettes(bank).bound(around(radius), value, torch.Generator()).excess)
+
+
+def test_a_shape_within_its_masks_is_left_alone_and_a_swollen_one_is_not() -> None:
+    bank, pixel = ball_bank(), 2.6 / 111.0
+    for radius in (RADIUS - 2 * pixel, RADIUS, RADIUS + 0.3 * pixel):
+        assert excess(bank, radius) < 0.05
+    assert excess(bank, RADIUS, -0.5 * pixel) < 0.25  # outlines of 14 photos pass near few of its points
+    assert excess(bank, RADIUS + pixel, -pixel) > 0.4
+    assert excess(bank, RADIUS + 2 * pixel, -2 * pixel) > 0.45
+
+
+def test_the_terms_push_out_of_the_empty_and_fill_the_rest() -> None:
+    bank, pixel = ball_bank(), 2.6 / 111.0
+    x = torch.cat([around(RADIUS + 2 * pixel, 50), around(RADIUS - 2 * pixel, 50)])
+    value = torch.full((100,), -0.1 * pixel, requires_grad=True)
+    found = Silhouettes(bank).bound(x, value, torch.Generator())
+    (shrinks,) = torch.autograd.grad(found.excess, value, retain_graph=True)
+    (grows,) = torch.autograd.grad(found.room, value)
+    assert bool((shrinks[:50] < 0).all()) and bool((shrinks[50:] == 0).all())
+    assert bool((grows[:50] == 0).all()) and bool((grows[50:] > 0).all())
+
+
+def test_points_that_no_photo_shows_are_not_bounded() -> None:
+    bank = ball_bank(1)
+    behind = bank.centres[0] * 1.5 + torch.zeros(3, 3)
+    found = Silhouettes(bank).bound(behind, torch.full((3,), -0.2), torch.Generator())
+    assert (float(found.excess), float(found.room)) == (0.0, 0.0)
+
+
+def test_of_many_photos_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = ball_bank()
+    everything = excess(bank, RADIUS + 0.04, -0.08)
+    monkeypatch.setattr(silhouettes, "PHOTOS", 4)
+    assert 0.0 < excess(bank, RADIUS + 0.04, -0.08) < everything
+
+
+def test_projections_agree() -> None:
+    bank = ball_bank(3)
+    x, photos = around(0.7, 20), torch.tensor([2, 0])
+    uv, depth = bank.project_all(x, photos)
+    for row, photo in enumerate(photos.tolist()):
+        one, deep = bank.project(x, torch.full((20,), photo))
+        assert torch.allclose(uv[row], one, atol=1e-3) and torch.allclose(depth[row], deep, atol=1e-5)
+    assert torch.allclose(bank.pixel_at(depth, photos), depth / 111.0)
+
+
+def test_between_pixels() -> None:
+    bank = ball_bank(2)
+    uv = torch.tensor([[10.0, 20.5], [0.5, 0.5], [SIZE - 0.6, 30.0], [0.4, 30.0]])
+    numbers, weights, inside = bank.between(uv, torch.ones(4, dtype=torch.int64))
+    first = SIZE * SIZE + 20 * SIZE + 9
+    assert numbers[0].tolist() == [first, first + 1, first + SIZE, first + SIZE + 1]
+    assert weights[0].tolist() == pytest.approx([0.5, 0.5, 0.0, 0.0])
+    assert weights[1].tolist() == pytest.approx([1.0, 0.0, 0.0, 0.0])
+    assert inside.tolist() == [True, True, True, False]
