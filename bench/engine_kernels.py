@@ -16,7 +16,7 @@ import torch
 from bench.baselines.eager import Spec, better_eager_encode, naive_encode, random_points, random_table
 from models.fields.kernels import cpu, ops
 from models.fields.kernels.levels import entries, level_table
-from tasks.train.trainer import keep_freed_memory
+from models.malloc import keep_freed_memory
 
 LOG2_TABLE, POINTS, LEVELS = 19, 1 << 17, 16
 MLP_POINTS = 1 << 15

@@ -25,6 +25,7 @@ from models.fields.hash_density import HashDensityField
 from models.fields.kernels.ops import reference_backend
 from models.fields.march import cube_interval
 from models.fields.nerf import NerfField
+from models.malloc import keep_freed_memory
 from tasks.train.fit import new_field
 from tasks.train.inputs import forbid_hidden
 from tasks.train.methods.hash_density import Options
@@ -36,7 +37,7 @@ from tasks.train.parallel import threads_of
 from tasks.train.photos import PixelBank, load_bank
 from tasks.train.radiance import RadianceLearner
 from tasks.train.render import trace
-from tasks.train.trainer import Learner, keep_freed_memory
+from tasks.train.trainer import Learner
 
 METHODS = ("hash_density", "hash_density_half", "torch", "nerf", "nerf_100px")
 """`hash_density_half` reads tables in float16, on a GPU alone; `torch` is hash_density with the kernels' plain torch

@@ -27,6 +27,7 @@ from bench.posed import bank
 from bench.surface_scenes import EDGE_PX, VIEWS, Scene, scene
 from models.camera import PosedImage, matrix4
 from models.fields.base import Field
+from models.malloc import keep_freed_memory
 from tasks.mesh.io import write_ply
 from tasks.mesh.mesh import Mesh
 from tasks.mesh.raycast import RayCaster
@@ -38,7 +39,6 @@ from tasks.train.methods import hash_density, hash_sdf
 from tasks.train.parallel import threads_of
 from tasks.train.radiance import RadianceLearner
 from tasks.train.surface import SurfaceLearner, new_surface
-from tasks.train.trainer import keep_freed_memory
 
 SCENES = 1
 """Version of the scenes: a part of every row's key."""

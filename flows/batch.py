@@ -28,6 +28,7 @@ from flows.state import read_status, write_status
 from infra.settings import RunSettings
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
+from models.malloc import share_arenas
 from models.results import STAGES
 from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
 from models.store import Store
@@ -170,6 +171,7 @@ def _run_open(
     """Run the unfinished assets as one Prefect flow run."""
     from flows import local_prefect
 
+    share_arenas()
     local_prefect.prepare()  # first: the temporary server starts while Ray does
     own = make_runner(settings, store.uri) if runner is None else None
     used = runner or own
