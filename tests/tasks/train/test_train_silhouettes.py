@@ -8,8 +8,10 @@ import torch
 
 from models.camera import Camera, pixel_rays
 from tasks.train import silhouettes
+from tasks.train.methods.hash_sdf import Options
 from tasks.train.photos import PixelBank
 from tasks.train.silhouettes import Silhouettes
+from tasks.train.surface import SurfaceLearner, new_surface
 from tests.synthetic.scenes import look_at
 
 RADIUS, SIZE, FINE = 0.5, 96, 6
@@ -76,6 +78,33 @@ def test_of_many_photos_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     everything = excess(bank, RADIUS + 0.04, -0.08)
     monkeypatch.setattr(silhouettes, "PHOTOS", 4)
     assert 0.0 < excess(bank, RADIUS + 0.04, -0.08) < everything
+
+
+def test_a_ball_that_starts_too_large_is_cut_to_its_masks() -> None:
+    """By the bound alone: where every pixel is black before black, rendering has nothing to say."""
+    bank, found = ball_bank(), {}
+    for carve in (0.0, 0.5):
+        small = {"log2_table": 12, "levels": 4, "max_resolution": 32, "levels_from": 4, "hidden": 32, "ray_steps": 128}
+        terms = {
+            "carve": carve,
+            "fill": 0.1 * carve,
+            "ncc": 0.0,
+            "rough_until": 0.0,
+            "initial_radius": 0.6,
+            "learning_rate": 0.02,
+        }
+        values = {**small, **terms, "occupancy_resolution": 32, "mask_use": "empty", "samples_per_step": 4096}
+        options = Options.model_validate({**values, "background_levels": 0})
+        learner = SurfaceLearner(new_surface(options, 0, False), bank, None, options, 0, "cpu")
+        learner._colour_loss = lambda batch, seen: seen.through.sum() * 0.0  # type: ignore[method-assign]
+        for step in range(80):
+            learner.step(0.6 + 0.003 * step, 1.0)
+        t = torch.linspace(0.3, 0.9, 200)
+        with torch.no_grad():
+            value = learner.field.query((around(1.0, 500)[:, None] * t[:, None]).view(-1, 3))[0].view(500, 200)
+        found[carve] = float(t[(value > 0).float().argmax(1)].mean())
+    assert found[0.0] > 0.55
+    assert abs(found[0.5] - RADIUS) < 0.03
 
 
 def test_projections_agree() -> None:
