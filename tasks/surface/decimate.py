@@ -14,6 +14,8 @@ from tasks.surface.topology import components, edge_table, face_areas, keep_face
 LONGEST = 4.0
 """No edge is longer than this many edges of an evenly meshed surface: what is known at vertices stays local."""
 ROUNDS = 3
+REPAIR = 0.002
+"""Share of the budget that is kept for what the repair of intersections adds."""
 CRUMB = 1e-4
 """Share of the largest component's area below which a component is a speck."""
 
@@ -28,20 +30,21 @@ class Decimated:
 
 
 def decimate(mesh: Mesh, faces: int, threads: int = 0) -> Decimated:
-    """The mesh with at most about `faces` faces, manifold and without self-intersections.
+    """The mesh with at most `faces` faces, manifold and without self-intersections.
 
     The vertices that stay do not move (but where an intersection is repaired), so they lie on the surface as before.
     A mesh that is small enough is only repaired. Flat parts keep a coarse grid of faces, within the budget.
     """
-    target, closed = faces, not (edge_table(mesh.faces)[1] == 1).any()
+    budget, closed = int((1.0 - REPAIR) * faces), not (edge_table(mesh.faces)[1] == 1).any()
+    target = budget
     for _ in range(ROUNDS):
         small = _without_crumbs(make_manifold(collapse(mesh, target), closed).mesh)
         even = np.sqrt(4.0 / np.sqrt(3.0) * face_areas(small).sum() / max(faces, 1))
         fine = split_long_edges(small, LONGEST * float(even))
-        if len(fine.faces) <= faces or len(mesh.faces) <= faces:
+        if len(fine.faces) <= budget or len(mesh.faces) <= budget:
             break
         # what is split has to be collapsed elsewhere
-        target -= len(fine.faces) - faces
+        target -= len(fine.faces) - budget
     repaired, left = untangle(fine, threads)
     return Decimated(_without_crumbs(make_manifold(repaired, closed).mesh) if left == 0 else repaired, left)
 

@@ -15,7 +15,7 @@ from tasks.surface.tiers import TierName, planned
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "5"
+VERSION = "6"
 FormatName = Literal["glb", "glb_draco", "usdz", "obj", "ply", "stl"]
 _ALL: tuple[FormatName, ...] = ("glb", "glb_draco", "usdz", "obj", "ply", "stl")
 PRESETS: dict[str, dict[str, object]] = {
