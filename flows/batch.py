@@ -28,7 +28,7 @@ from flows.state import read_status, write_status
 from infra.settings import RunSettings
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
-from models.malloc import share_arenas
+from models.malloc import give_back
 from models.results import STAGES
 from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
 from models.store import Store
@@ -36,6 +36,8 @@ from models.store import Store
 _LOOKUPS = 16
 """Assets looked up at once: on S3 each lookup waits for the server."""
 _POLL_S = 0.1
+_TIDY_S = 10.0
+"""Freed memory goes back to the system that often."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,6 @@ def _run_open(
     """Run the unfinished assets as one Prefect flow run."""
     from flows import local_prefect
 
-    share_arenas()
     local_prefect.prepare()  # first: the temporary server starts while Ray does
     own = make_runner(settings, store.uri) if runner is None else None
     used = runner or own
@@ -257,8 +258,12 @@ def _in_thread(function: Callable[[], _R], cancel: threading.Event) -> _R:
     thread = threading.Thread(target=work, name="digitize-batch", daemon=True)
     thread.start()
     try:
+        tidied = time.monotonic()
         while thread.is_alive():
             thread.join(_POLL_S)
+            if time.monotonic() - tidied > _TIDY_S:
+                give_back()
+                tidied = time.monotonic()
     except BaseException:
         cancel.set()
         raise

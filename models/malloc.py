@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """Of mallopt(3)."""
 
 
@@ -16,17 +17,24 @@ def keep_freed_memory() -> None:
     _set({_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 << 20})
 
 
-def share_arenas() -> None:
-    """Allocate from two arenas at most: many threads that each free others' blocks otherwise leave holes in arenas of
-    their own, and a driver of thousands of short stages grows with every one of them.
+def give_back() -> None:
+    """Return freed memory to the system: a driver's many threads free what others allocated, glibc keeps the holes, and
+    a night of thousands of short stages grows with every one of them.
     """
-    _set({_ARENA_MAX: 2})
+    trim = _function("malloc_trim")
+    if trim is not None:
+        trim(0)
 
 
 def _set(options: dict[int, int]) -> None:
+    mallopt = _function("mallopt")
+    if mallopt is not None:
+        for option, value in options.items():
+            mallopt(option, value)
+
+
+def _function(name: str) -> Any:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError, TypeError):
-        return
-    for option, value in options.items():
-        mallopt(option, value)
+        return None
