@@ -245,7 +245,8 @@ _R = TypeVar("_R")
 def _in_thread(function: Callable[[], _R], cancel: threading.Event) -> _R:
     """Call a function in a thread of its own, so that this one is free for signals and Prefect installs no handlers.
 
-    An exception here, a second Ctrl-C for example, cancels the work and does not wait for it.
+    This one tidies the heap meanwhile. An exception here, a second Ctrl-C for example, cancels the work and does not
+    wait for it.
     """
     outcome: Future[_R] = Future()
 

@@ -30,7 +30,7 @@ class Decimated:
 
 
 def decimate(mesh: Mesh, faces: int, threads: int = 0) -> Decimated:
-    """The mesh with at most `faces` faces, manifold and without self-intersections.
+    """The mesh with at most `faces` faces (if repair adds no more than REPAIR), manifold, without self-intersections.
 
     The vertices that stay do not move (but where an intersection is repaired), so they lie on the surface as before.
     A mesh that is small enough is only repaired. Flat parts keep a coarse grid of faces, within the budget.

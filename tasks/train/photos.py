@@ -90,28 +90,18 @@ class Rig:
         return pose[:, :3, 3], rays_d
 
     def project(self, x: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """Where photos [R] show points [R, 3] of the field: pixels [R, 2], depths [R]."""
-        _, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
+        """Where photos [...] show points [..., 3] of the field: pixels [..., 2], depths [...]. The shapes broadcast."""
+        _, fx, fy, cx, cy = self._intrinsics[photo].unbind(-1)
         pose = self._c2f[photo]
-        camera = ((x - pose[:, :3, 3])[:, None] @ pose[:, :3, :3])[:, 0]
-        depth = camera[:, 2]
+        camera = torch.einsum("...k,...kc->...c", x - pose[..., :3, 3], pose[..., :3, :3])
+        depth = camera[..., 2]
         safe = depth.clamp(min=1e-6)
-        return torch.stack([camera[:, 0] / safe * fx + cx, camera[:, 1] / safe * fy + cy], 1), depth
+        return torch.stack([camera[..., 0] / safe * fx + cx, camera[..., 1] / safe * fy + cy], -1), depth
 
-    def project_all(self, x: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each of the photos [P] shows each of the points [N, 3]: pixels [P, N, 2], depths [P, N]."""
-        _, fx, fy, cx, cy = self._intrinsics[photos].unbind(1)
-        turn, centre = self._c2f[photos, :3, :3], self._c2f[photos, :3, 3]
-        camera = torch.einsum("nk,pkc->pcn", x, turn) - torch.einsum("pk,pkc->pc", centre, turn)[:, :, None]
-        depth = camera[:, 2]
-        plane = camera[:, :2] / depth.clamp(min=1e-6)[:, None]
-        focal, middle = torch.stack([fx, fy], 1), torch.stack([cx, cy], 1)
-        return (plane * focal[:, :, None] + middle[:, :, None]).transpose(1, 2), depth
-
-    def pixel_at(self, depth: Tensor, photos: Tensor) -> Tensor:
-        """[P, N] size of a pixel of photos [P] at depths [P, N], in field units."""
-        _, fx, fy, _, _ = self._intrinsics[photos].unbind(1)
-        return depth * (2.0 / (fx + fy))[:, None]
+    def pixel_at(self, depth: Tensor, photo: Tensor) -> Tensor:
+        """[...] size of a pixel of photos [...] at depths [...], in field units. The shapes broadcast."""
+        _, fx, fy, _, _ = self._intrinsics[photo].unbind(-1)
+        return depth * 2.0 / (fx + fy)
 
     def size_of(self, photo: Tensor) -> Tensor:
         """[..., 2] width and height of photos [...]."""

@@ -46,12 +46,13 @@ class Silhouettes:
         photos = torch.arange(self.bank.photos, device=x.device)
         if len(photos) > PHOTOS:
             photos = torch.rand(len(photos), generator=generator, device=x.device).argsort()[:PHOTOS]
-        uv, depth = self.bank.project_all(x.detach(), photos)
-        numbers, weights, inside = self.bank.between(uv, photos[:, None])
+        photo = photos[:, None]
+        uv, depth = self.bank.project(x.detach(), photo)
+        numbers, weights, inside = self.bank.between(uv, photo)
         mask = (self.bank.masks_of(numbers) * weights).sum(-1)
         known = inside & (depth > 0)
         outside = torch.where(known, OUTLINE - mask, -1.0)
-        pixels = value / self.bank.pixel_at(depth, photos).clamp(min=1e-6)
+        pixels = value / self.bank.pixel_at(depth, photo).clamp(min=1e-6)
         excess = torch.relu(outside - pixels).masked_fill(outside <= 0, 0.0).amax(0)
         within = (outside <= 0).all(0) & known.any(0)
         room = pixels.mean(0).clamp(-1.0, 1.0) * within

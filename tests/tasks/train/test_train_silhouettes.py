@@ -110,11 +110,19 @@ def test_a_ball_that_starts_too_large_is_cut_to_its_masks() -> None:
 def test_projections_agree() -> None:
     bank = ball_bank(3)
     x, photos = around(0.7, 20), torch.tensor([2, 0])
-    uv, depth = bank.project_all(x, photos)
+    uv, depth = bank.project(x, photos[:, None])
     for row, photo in enumerate(photos.tolist()):
         one, deep = bank.project(x, torch.full((20,), photo))
         assert torch.allclose(uv[row], one, atol=1e-3) and torch.allclose(depth[row], deep, atol=1e-5)
-    assert torch.allclose(bank.pixel_at(depth, photos), depth / 111.0)
+    assert torch.allclose(bank.pixel_at(depth, photos[:, None]), depth / 111.0)
+
+
+def test_a_pixel_s_ray_is_shown_where_the_pixel_is() -> None:
+    bank = ball_bank(3)
+    pixels = bank.take(torch.arange(5, bank.pixels, 997))
+    uv, _ = bank.project(pixels.rays_o + 1.7 * pixels.rays_d, pixels.photo)
+    local = pixels.number - bank.starts[pixels.photo]
+    assert torch.allclose(uv, torch.stack([local % SIZE, local // SIZE], 1) + 0.5, atol=2e-3)
 
 
 def test_between_pixels() -> None:
