@@ -36,7 +36,7 @@ from models.store import Store
 _LOOKUPS = 16
 """Assets looked up at once: on S3 each lookup waits for the server."""
 _POLL_S = 0.1
-_TIDY_S = 10.0
+_TIDY_S = 3.0
 """Freed memory goes back to the system that often."""
 
 
@@ -268,6 +268,8 @@ def _in_thread(function: Callable[[], _R], cancel: threading.Event) -> _R:
     except BaseException:
         cancel.set()
         raise
+    finally:
+        give_back()
     return outcome.result()
 
 

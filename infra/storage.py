@@ -8,10 +8,12 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from functools import wraps
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
+from infra.objects import SHA256, Objects, TransferError, content_type
 from infra.settings import S3Settings
 from models.digest import sha256_bytes, sha256_file
 from models.errors import DigitizeError, ReasonCode
@@ -20,11 +22,10 @@ from models.store import Stat, Store
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _TEMPORARY = ".digitize-tmp-"
-_ONE_PUT_BYTES = 8 << 20
 _READS = 3
 """How often an object is read whose bytes are cut off or wrong."""
-_SHA256 = "sha256"
-"""Name of the metadata that every object carries: servers' own checksums differ from server to server."""
+_KEYS_LAST = timedelta(minutes=5)
+"""How long transfers use keys before they ask again; boto3 renews them ten minutes before they expire."""
 
 
 def open_store(uri: str) -> Store:
@@ -128,7 +129,7 @@ class FolderStore:
             return True
 
     @_disk_errors
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, path: Path, sha256: str | None = None) -> None:
         """See `models.store.Store`. Always a copy: the caller may go on writing to `path`."""
         target = self._path(key)
         temporary = self._temporary(target)
@@ -148,6 +149,14 @@ class FolderStore:
         if not source.is_file():
             raise _missing(key, self.uri)
         shutil.copyfile(source, path)
+
+    @_disk_errors
+    def sha256(self, key: str) -> str:
+        """See `models.store.Store`."""
+        source = self._path(key)
+        if not source.is_file():
+            raise _missing(key, self.uri)
+        return sha256_file(source)
 
     @_disk_errors
     def list(self, prefix: str) -> Iterator[Stat]:
@@ -205,34 +214,31 @@ class S3Store:
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._settings = settings or S3Settings()
-        self._cached: Any = None
 
-    @property
+    @cached_property
     def _client(self) -> Any:
-        if self._cached is None:
-            import boto3
-            from botocore.config import Config
+        import boto3
+        from botocore.config import Config
 
-            settings = self._settings
-            secret = settings.secret_access_key
-            self._cached = boto3.client(
-                "s3",
-                endpoint_url=settings.endpoint_url,
-                region_name=settings.region,
-                aws_access_key_id=settings.access_key_id,
-                aws_secret_access_key=secret.get_secret_value() if secret else None,
-                config=Config(
-                    signature_version="s3v4",
-                    retries={"max_attempts": 5, "mode": "standard"},
-                    connect_timeout=10,
-                    read_timeout=60,
-                    max_pool_connections=64,
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                    s3={"addressing_style": "path"} if settings.endpoint_url else {},
-                ),
-            )
-        return self._cached
+        settings = self._settings
+        secret = settings.secret_access_key
+        return boto3.client(
+            "s3",
+            endpoint_url=settings.endpoint_url,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            config=Config(
+                signature_version="s3v4",
+                retries={"max_attempts": 5, "mode": "standard"},
+                connect_timeout=10,
+                read_timeout=60,
+                max_pool_connections=64,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                s3={"addressing_style": "path"} if settings.endpoint_url else {},
+            ),
+        )
 
     def _call(self, operation: str, key: str, allowed: tuple[str, ...] = (), **arguments: Any) -> Any:
         """One request. None when the server answers with one of the `allowed` error codes."""
@@ -279,7 +285,7 @@ class S3Store:
             data = bytes(answer["Body"].read())
         except (BotoCoreError, OSError) as error:
             raise self._unreachable(key, f"get_object was cut off: {error}") from error
-        self._check(sha256_bytes(data), answer, key)
+        self._checked(sha256_bytes(data), answer.get("Metadata", {}).get(SHA256), key)
         return data
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> bool:
@@ -290,51 +296,65 @@ class S3Store:
         allowed: tuple[str, ...] = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
         if if_match:
             allowed += ("404", "NoSuchKey")
-        metadata = {_SHA256: sha256_bytes(data)}
-        answer = self._call(
-            "put_object", key, allowed=allowed if conditions else (), Body=data, Metadata=metadata, **conditions
-        )
+        about = {"Metadata": {SHA256: sha256_bytes(data)}, "ContentType": content_type(key)}
+        answer = self._call("put_object", key, allowed=allowed if conditions else (), Body=data, **about, **conditions)
         return answer is not None
 
-    def put_file(self, key: str, path: Path) -> None:
+    @cached_property
+    def _objects(self) -> Objects:
+        return Objects(self._bucket, self._settings, self._credentials)
+
+    def _credentials(self) -> dict[str, Any]:
+        """The client's own keys: one chain for records and contents, and what expires is asked for again."""
+        keys = self._client._get_credentials()
+        if keys is None:
+            raise self._unreachable("", "no credentials found")
+        frozen = keys.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + _KEYS_LAST,
+        }
+
+    def put_file(self, key: str, path: Path, sha256: str | None = None) -> None:
         """See `models.store.Store`. Large files go up in parts, which appear together at the end."""
-        metadata = {_SHA256: sha256_file(path)}
-        if path.stat().st_size <= _ONE_PUT_BYTES:  # a transfer of parts would first start threads of its own
-            with path.open("rb") as body:
-                self._call("put_object", key, Body=body, Metadata=metadata)
-            return
-        self._transfer("upload_file", key, path, ExtraArgs={"Metadata": metadata})
+        try:
+            self._objects.put(self._prefix + _safe_key(key), path, sha256 or sha256_file(path))
+        except TransferError as error:
+            raise self._unreachable(key, str(error)) from error
 
     def get_file(self, key: str, path: Path) -> None:
         """See `models.store.Store`. What arrives is checked against the sha256 that was put with it."""
+        self._read(key, lambda: path.open("wb"))
+
+    def sha256(self, key: str) -> str:
+        """See `models.store.Store`."""
+        return self._read(key, lambda: Path(os.devnull).open("wb"))
+
+    def _read(self, key: str, open_sink: Callable[[], BinaryIO]) -> str:
+        """Read an object into a fresh sink, again while its bytes are cut off or wrong. Returns its sha256."""
         for left in range(_READS - 1, -1, -1):
-            answer = self._call("head_object", key, allowed=("404", "NoSuchKey"))
-            if answer is None:
-                raise _missing(key, self.uri)
             try:
-                self._transfer("download_file", key, path)
-                self._check(sha256_file(path), answer, key)
-                return
-            except DigitizeError:
+                with open_sink() as file:
+                    digests = self._objects.get(self._prefix + _safe_key(key), file.write)
+                if digests is None:
+                    raise _missing(key, self.uri)
+                return self._checked(*digests, key)
+            except TransferError as error:
                 if not left:
+                    raise self._unreachable(key, str(error)) from error
+            except DigitizeError as error:
+                if not left or not error.retryable:
                     raise
+        raise AssertionError("the last read returns or raises")
 
-    def _check(self, sha256: str, answer: Any, key: str) -> None:
+    def _checked(self, found: str, expected: str | None, key: str) -> str:
         """Raise DigitizeError(checksum_mismatch) when an object says that it has another sha256. Others say nothing."""
-        expected = answer.get("Metadata", {}).get(_SHA256)
-        if expected not in (None, sha256):
-            message = f"{self.uri}: expected bytes with sha256 {expected}, found {sha256}"
+        if expected not in (None, found):
+            message = f"{self.uri}: expected bytes with sha256 {expected}, found {found}"
             raise DigitizeError(ReasonCode.CHECKSUM_MISMATCH, message, retryable=True, path=key)
-
-    def _transfer(self, operation: str, key: str, path: Path, **arguments: Any) -> None:
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            place = {"Filename": str(path), "Bucket": self._bucket, "Key": self._prefix + _safe_key(key)}
-            getattr(self._client, operation)(**place, **arguments)
-        except (BotoCoreError, ClientError, Boto3Error) as error:
-            raise self._unreachable(key, f"{operation} failed: {error}") from error
+        return found
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """See `models.store.Store`."""

@@ -48,12 +48,20 @@ class Store(Protocol):
         """
         ...
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Write a file's content. Committed files are immutable: the store may link rather than copy."""
+    def put_file(self, key: str, path: Path, sha256: str | None = None) -> None:
+        """Write a file's content. Committed files are immutable: the store may link rather than copy.
+
+        Args:
+            sha256: the content's digest, when the caller knows it.
+        """
         ...
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object's content to `path`. Raises DigitizeError(checksum_mismatch) when there is none."""
+        ...
+
+    def sha256(self, key: str) -> str:
+        """The digest of what the store holds, read back. Raises DigitizeError(checksum_mismatch) when there is none."""
         ...
 
     def list(self, prefix: str) -> Iterator[Stat]:

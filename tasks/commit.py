@@ -124,8 +124,9 @@ def _upload(store: Store, folder: Path, prefix: str) -> tuple[FileRef, ...]:
 
     def upload(path: Path) -> FileRef:
         relative = path.relative_to(folder).as_posix()
-        store.put_file(f"{prefix}/{relative}", path)
-        return FileRef(path=relative, sha256=sha256_file(path), bytes=path.stat().st_size)
+        file = FileRef(path=relative, sha256=sha256_file(path), bytes=path.stat().st_size)
+        store.put_file(f"{prefix}/{relative}", path, file.sha256)
+        return file
 
     with ThreadPoolExecutor(_UPLOADS) as pool:
         return tuple(pool.map(upload, paths))

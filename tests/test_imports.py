@@ -12,6 +12,7 @@ ROOMS = {
     "prefect": ("flows/",),
     "ray": ("flows/runner",),
     "boto3": ("infra/storage.py", "infra/queue.py"),
+    "obstore": ("infra/objects.py",),
     "botocore": ("infra/storage.py", "infra/queue.py"),
     "torch": ("models/fields/", "tasks/train/", "tasks/surface/", "tasks/quality/"),
     "pycolmap": ("tasks/pose/",),

@@ -6,11 +6,20 @@ import errno
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from infra.storage import FolderStore, S3Store, open_store
+from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.store import Store
+
+KINDS = {
+    "asset.glb": "model/gltf-binary",
+    "report.html": "text/html",
+    "map.png": "image/png",
+    "manifest.json": "application/json",
+}
 
 
 def test_bytes_round_trip_and_absence(store: Store) -> None:
@@ -72,6 +81,43 @@ def test_files_and_listing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DigitizeError) as caught:
         store.get_file("p/none", tmp_path / "out.bin")
     assert caught.value.code == ReasonCode.CHECKSUM_MISMATCH
+
+
+@pytest.mark.parametrize("bytes_", [0, 1, 9 << 20])
+def test_contents_come_back_as_they_were(store: Store, tmp_path: Path, bytes_: int) -> None:
+    """Nothing, a single request, and parts; under a name as people give them."""
+    source, key = tmp_path / "in.bin", "Fotos #1/Größe 50% (neu)+~[a].jpg"
+    source.write_bytes(np.random.default_rng(0).bytes(bytes_))
+    store.put_file(key, source)
+    assert [(stat.key, stat.bytes) for stat in store.list("Fotos")] == [(key, bytes_)]
+    assert store.get_bytes(key) == source.read_bytes()
+    assert store.sha256(key) == sha256_file(source)
+    store.get_file(key, tmp_path / "out.bin")
+    assert (tmp_path / "out.bin").read_bytes() == source.read_bytes()
+    with pytest.raises(DigitizeError) as caught:
+        store.sha256("none")
+    assert caught.value.code == ReasonCode.CHECKSUM_MISMATCH
+
+
+def test_browsers_are_told_what_they_get(s3_bucket: str, tmp_path: Path) -> None:
+    store = S3Store(s3_bucket)
+    (tmp_path / "file").write_bytes(b"1")
+    for name in ("asset.glb", "report.html", "map.png"):
+        store.put_file(name, tmp_path / "file")
+    store.put_bytes("manifest.json", b"{}")
+    kinds = {name: store._client.head_object(Bucket=s3_bucket[5:], Key=name)["ContentType"] for name in KINDS}
+    assert kinds == KINDS
+
+
+def test_what_was_put_with_other_bytes_is_not_believed(s3_bucket: str, tmp_path: Path) -> None:
+    """A file that changed between hashing and sending."""
+    store = S3Store(s3_bucket)
+    (tmp_path / "file").write_bytes(b"one")
+    store.put_file("a", tmp_path / "file", sha256="0" * 64)
+    with pytest.raises(DigitizeError, match="expected bytes with sha256 000"):
+        store.get_file("a", tmp_path / "out")
+    with pytest.raises(DigitizeError, match="expected bytes with sha256 000"):
+        store.sha256("a")
 
 
 def test_put_file_copies(tmp_path: Path) -> None:

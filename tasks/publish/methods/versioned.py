@@ -158,18 +158,20 @@ def _write_version(store: Store, manifest: Manifest, data: bytes, first: int, co
 def _upload(store: Store, prefix: str, manifest: Manifest, context: Context) -> None:
     """Send the files and read them back: no server is trusted to have checked them."""
     from tasks.publish.manifest import source_of
-    from tasks.publish.transfer import send, stored_digests
+    from tasks.publish.transfer import Upload, send, stored_digests
 
-    keys = [f"{prefix}/{file.path}" for file in manifest.files]
-    paths = [context.fetch(source_of(file.path), file.path) for file in manifest.files]
-    send(store, list(zip(keys, paths, strict=True)), context.check)
-    digests = stored_digests(store, keys, context.scratch, context.check)
-    for key, file, digest in zip(keys, manifest.files, digests, strict=True):
-        if digest != file.sha256:
+    uploads = [
+        Upload(f"{prefix}/{file.path}", context.fetch(source_of(file.path), file.path), file.sha256)
+        for file in manifest.files
+    ]
+    send(store, uploads, context.check)
+    digests = stored_digests(store, [upload.key for upload in uploads], context.check)
+    for upload, digest in zip(uploads, digests, strict=True):
+        if digest != upload.sha256:
             raise DigitizeError(
                 ReasonCode.CHECKSUM_MISMATCH,
-                f"expected sha256 {file.sha256}, found other bytes",
+                f"expected sha256 {upload.sha256}, found other bytes",
                 retryable=True,
                 asset=manifest.asset,
-                path=f"{store.uri}/{key}",
+                path=f"{store.uri}/{upload.key}",
             )

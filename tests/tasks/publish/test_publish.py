@@ -254,7 +254,7 @@ def test_corrupting_target_is_caught(tmp_path: Path) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(real, name)
 
-        def put_file(self, key: str, path: Path) -> None:
+        def put_file(self, key: str, path: Path, sha256: str | None = None) -> None:
             real.put_bytes(key, path.read_bytes() + b"!")
 
     context.open_store = lambda _: Corrupting()  # type: ignore[assignment,return-value]
