@@ -116,7 +116,7 @@ def clear(store: Store) -> None:
 
 
 def compare(settings: S3Settings, bucket: str, folder: Path, files: list[Path], rounds: int) -> tuple[float, float]:
-    """Seconds of ours and of s5cmd for one set of files. Ours knows their sha256: publishing has them in its manifest."""
+    """Seconds of ours and of s5cmd for one set of files. Ours knows their sha256, as publishing does."""
     uploads = [Upload(path.name, path, sha256_file(path)) for path in files]
 
     def ours(number: int) -> None:

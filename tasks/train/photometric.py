@@ -1,7 +1,9 @@
-"""Photometric consistency of a surface: patches of neighbouring photos, brought together through the plane at a point.
+"""Photometric consistency of a surface: patches of neighbouring photos, brought together through its own shape.
 
 The term of Geo-NeuS (Fu et al. 2022, section 3.3) and PGSR (Chen et al. 2024, eq. 12): where the point and its normal
-are right, a patch of one photo and what another photo shows of the same piece of the plane correlate.
+are right, a patch of one photo and what another photo shows of the same piece of the surface correlate. They take the
+plane for the surface, and what correlates best then is a plane through the middle of the bend: convex shapes end too
+small by half the mean curvature times the patch's mean square radius. Patches here bend as the field does.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize, pad
 
 from tasks.train.photos import PixelBank
 
@@ -35,8 +38,8 @@ class Surface(NamedTuple):
 
     x: Tensor
     """[M, 3] field coordinates, along the rays of the pixels below."""
-    normals: Tensor
-    """[M, 3] of unit length, outwards."""
+    slopes: Tensor
+    """[M, 3] gradients of the distance there, of length about 1."""
     photo: Tensor
     """[M] int64."""
     number: Tensor
@@ -58,35 +61,56 @@ class PhotoConsistency:
         reach = torch.arange(PATCH, device=self.grey.device) - PATCH // 2
         v, u = torch.meshgrid(reach, reach, indexing="ij")
         self.offsets = torch.stack([u.reshape(-1), v.reshape(-1)], 1)
+        self.knots, self.between_knots = _biquadratic(self.offsets)
 
     def loss(
-        self, surface: Surface, hidden: Callable[[Tensor, Tensor], Tensor], generator: torch.Generator
+        self,
+        surface: Surface,
+        distances: Callable[[Tensor], Tensor],
+        hidden: Callable[[Tensor, Tensor], Tensor],
+        generator: torch.Generator,
     ) -> Tensor | None:
         """Mean of 1 - NCC over the best sources of every point; None where nothing can be compared.
 
         Args:
+            distances: signed distances [N] of places [N, 3] to the surface; not followed by gradients.
             hidden: tells of points [N, 3] whether the surface hides them from places [N, 3].
         """
         whole, photo, local = self._whole_patches(surface)
         surface = Surface(*(part[whole] for part in surface))
         if not len(surface.x):
             return None
-        x, n = surface.x[:, None], surface.normals[:, None]
+        x, n = surface.x[:, None], normalize(surface.slopes, dim=1)[:, None]
         rays_o, rays_d = self.bank.rays(photo.repeat_interleave(PATCH * PATCH), local.view(-1))
         rays_o, rays_d = rays_o.view(-1, PATCH * PATCH, 3), rays_d.view(-1, PATCH * PATCH, 3)
         along = (rays_d * n).sum(2)
         t = ((x - rays_o) * n).sum(2) / torch.where(along.abs() < 1e-3, -torch.ones_like(along), along)
-        plane = rays_o + t[..., None] * rays_d
+        t = t + self._bend(rays_o + t[..., None] * rays_d, rays_d, surface, distances)
+        piece = rays_o + t[..., None] * rays_d
         sources, known = self._draw_sources(photo, generator)
-        seen, inside = self._look(plane, sources)
+        seen, inside = self._look(piece, sources)
         patches = self._brightness(local + self.bank.starts[photo][:, None])
         centres, points = self.bank.centres[sources], surface.x.detach()[:, None].expand(-1, sources.shape[1], -1)
-        towards = torch.nn.functional.normalize(centres - points, dim=2)
+        towards = normalize(centres - points, dim=2)
         facing = ((towards * n).sum(2) > FACING) & ((-rays_d[:, :1] * n).sum(2) > FACING)
         similarity, textured = ncc(patches[:, None], seen)
         usable = known & facing & inside & textured & (t > 0).all(1)[:, None]
         usable &= ~hidden(points.reshape(-1, 3), centres.view(-1, 3)).view(usable.shape)
         return _best(1.0 - similarity, usable)
+
+    @torch.no_grad()
+    def _bend(self, plane: Tensor, rays_d: Tensor, surface: Surface, distances: Callable[[Tensor], Tensor]) -> Tensor:
+        """How much further along their rays [m, J, 3] the surface lies than its plane, met at [m, J, 3]: [m, J].
+
+        Distances are asked at nine places of a patch and go up and down as a biquadratic in between.
+        """
+        places, ways = plane[:, self.knots], rays_d[:, self.knots]
+        height = distances(places.reshape(-1, 3)).view(len(places), -1)
+        height = height - height[:, len(self.knots) // 2, None]
+        reach = (places[:, :1] - places[:, -1:]).norm(dim=2) / 4.0
+        rise = (ways * surface.slopes[:, None]).sum(2).clamp(max=-FACING)
+        further = (-height / rise).clamp(-reach, reach)
+        return further @ self.between_knots
 
     def _brightness(self, number: Tensor) -> Tensor:
         """In [0, 1], of pixels by their number."""
@@ -138,12 +162,21 @@ def _best(loss: Tensor, usable: Tensor) -> Tensor | None:
     return ranked[counted].mean() if bool(counted.any()) else None
 
 
+def _biquadratic(offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Which nine of a patch's offsets [J, 2] carry a biquadratic, and the weights [9, J] of their values everywhere."""
+    reach = PATCH // 2
+    knots = ((offsets.abs() == reach) | (offsets == 0)).all(1).nonzero()[:, 0]
+    u = offsets.float() / reach
+    basis = torch.stack([u[:, 0] ** i * u[:, 1] ** j for j in range(3) for i in range(3)])
+    return knots, torch.linalg.solve(basis[:, knots], basis)
+
+
 def neighbours(centres: Tensor) -> Tensor:
     """[P, NEIGHBOURS] for cameras at [P, 3] that look at the region around 0: those seen under useful angles, nearest
     first; -1 where there are no more."""
-    towards = torch.nn.functional.normalize(centres, dim=1)
+    towards = normalize(centres, dim=1)
     angle = torch.arccos((towards @ towards.t()).clamp(-1.0, 1.0))
     useful = (angle > ANGLES[0]) & (angle < ANGLES[1])
     order = angle.masked_fill(~useful, torch.inf).argsort(1)[:, :NEIGHBOURS]
     found = order.masked_fill(~useful.gather(1, order), -1)
-    return torch.nn.functional.pad(found, (0, max(NEIGHBOURS - found.shape[1], 0)), value=-1)
+    return pad(found, (0, max(NEIGHBOURS - found.shape[1], 0)), value=-1)

@@ -166,7 +166,11 @@ class SurfaceLearner(RadianceLearner):
             loss = loss + self._bounded(self.silhouettes, x.detach(), value)
         if self.photometric is not None and self.share >= options.ncc_from:
             crossing = self._crossings(pixels, samples, value)
-            term = None if crossing is None else self.photometric.loss(crossing, self._hidden, self.generator)
+            term = (
+                None
+                if crossing is None
+                else self.photometric.loss(crossing, self._distances, self._hidden, self.generator)
+            )
             if term is not None:
                 loss = loss + options.ncc * term
         return loss, len(marched.t)
@@ -230,7 +234,10 @@ class SurfaceLearner(RadianceLearner):
         depth = t[at] + (t[at + 1] - t[at]) * before / (before - behind)
         x = pixels.rays_o[rays].detach() + depth[:, None] * pixels.rays_d[rays].detach()
         slope, _ = self.field.slope(x.detach())
-        return Surface(x, normalize(slope, dim=1), pixels.photo[rays], pixels.number[rays])
+        return Surface(x, slope, pixels.photo[rays], pixels.number[rays])
+
+    def _distances(self, x: Tensor) -> Tensor:
+        return self.field.query(x)[0]
 
     @torch.no_grad()
     def _hidden(self, x: Tensor, eyes: Tensor) -> Tensor:
