@@ -29,7 +29,7 @@ FACING = 0.25
 """Least cosine between the normal and the directions to the cameras."""
 WORST = 0.6
 """1 - NCC from which on two patches do not show the same thing: hidden, or the point is elsewhere altogether."""
-TEXTURE = 0.01
+TEXTURE = 0.004
 """Least standard deviation of a patch: what is flat correlates with anything."""
 
 

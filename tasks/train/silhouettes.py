@@ -17,6 +17,8 @@ PHOTOS = 64
 """Looked at in a step; of more, that many are drawn."""
 OUTLINE = 0.5
 """Mask at an outline, which goes from 0 to 1 within a pixel: OUTLINE - mask is the distance to it in pixels."""
+TOLERANCE = 0.1
+"""Pixels by which masks may err: of many photos the worst one counts, and between pixels a mask is good to a tenth."""
 
 
 class Bound(NamedTuple):
@@ -51,7 +53,7 @@ class Silhouettes:
         numbers, weights, inside = self.bank.between(uv, photo)
         mask = (self.bank.masks_of(numbers) * weights).sum(-1)
         known = inside & (depth > 0)
-        outside = torch.where(known, OUTLINE - mask, -1.0)
+        outside = torch.where(known, OUTLINE - TOLERANCE - mask, -1.0)
         pixels = value / self.bank.pixel_at(depth, photo).clamp(min=1e-6)
         excess = torch.relu(outside - pixels).masked_fill(outside <= 0, 0.0).amax(0)
         within = (outside <= 0).all(0) & known.any(0)

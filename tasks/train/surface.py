@@ -17,6 +17,7 @@ from models.fields.march import Samples, cube_interval, march
 from models.fields.sh import SH_WIDTH, spherical_harmonics
 from tasks.context import Context
 from tasks.train.fit import FEATURES, Fitted, field_arguments, fit_field
+from tasks.train.flatness import bending, plain_pixels
 from tasks.train.methods.hash_sdf import Options
 from tasks.train.photometric import PhotoConsistency, Surface
 from tasks.train.photos import PixelBank, Pixels
@@ -98,6 +99,7 @@ class SurfaceLearner(RadianceLearner):
         self.silhouettes: Silhouettes | None = None
         if isinstance(bank, PixelBank) and self.empty_outside_mask and options.carve + options.fill > 0:
             self.silhouettes = Silhouettes(bank)
+            self.plain = plain_pixels(bank)
         self._constant = torch.eye(SH_WIDTH, device=device)[0]
         self.share, self.finest_step = 0.0, field.step
 
@@ -163,7 +165,7 @@ class SurfaceLearner(RadianceLearner):
         loss = self._colour_loss(batch, seen)
         loss = loss + self._regularity(x.detach(), value)
         if self.silhouettes is not None and self.share >= options.levels_until:
-            loss = loss + self._bounded(self.silhouettes, x.detach(), value)
+            loss = loss + self._bounded(self.silhouettes, pixels.number[samples.ray], x.detach(), value)
         if self.photometric is not None and self.share >= options.ncc_from:
             crossing = self._crossings(pixels, samples, value)
             term = (
@@ -202,14 +204,21 @@ class SurfaceLearner(RadianceLearner):
             loss = loss + options.curvature * (field.tap / self._first_tap) * bend.mean()
         return loss
 
-    def _bounded(self, silhouettes: Silhouettes, x: Tensor, value: Tensor) -> Tensor:
-        """The silhouettes' terms, at some of the samples [N, 3] with values [N] that are near the surface."""
-        near = (value.detach().abs() < NEAR_SURFACE / self.field.sharpness).nonzero()[:, 0]
+    def _bounded(self, silhouettes: Silhouettes, number: Tensor, x: Tensor, value: Tensor) -> Tensor:
+        """The silhouettes' terms and flatness, at some samples near the surface: places [N, 3] of pixels [N], with
+        values [N]."""
+        options, near = self.options, (value.detach().abs() < NEAR_SURFACE / self.field.sharpness).nonzero()[:, 0]
         if not len(near):
             return torch.zeros((), device=x.device)
         chosen = near[torch.randint(len(near), (BOUNDED,), generator=self.generator, device=x.device)]
         found = silhouettes.bound(x[chosen], value[chosen], self.generator)
-        return self.options.carve * found.excess + self.options.fill * found.room
+        loss: Tensor = options.carve * found.excess + options.fill * found.room
+        chosen = chosen[self.plain[number[chosen]]]
+        if options.flat > 0 and len(chosen):
+            slope, _ = self.field.slope(x[chosen])
+            bend = bending(x[chosen], value[chosen], slope.detach(), self._distances, self.generator)
+            loss = loss + options.flat * (len(chosen) / BOUNDED) * bend
+        return loss
 
     @property
     def _first_tap(self) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.fit import Fitted
 
-VERSION = "2"
+VERSION = "4"
 
 
 class Options(hash_density.Options):
@@ -51,9 +51,12 @@ class Options(hash_density.Options):
     carve: float = Field(default=0.1, ge=0)
     """Weight of the masks as a bound of the shape, where they say what is empty (`mask_use`), from when all levels are
     switched on; 0 for none. Lower it where masks cut into the object."""
-    fill: float = Field(default=0.003, ge=0)
+    fill: float = Field(default=0.002, ge=0)
     """Weight of growing up to that bound: what colours do not place, flat parts of one colour, then lies where the
     masks end it. Lower it where hollows fill up."""
+    flat: float = Field(default=3.0, ge=0)
+    """Weight of being flat where photos have no texture and the shape is nearly flat at large; as `carve`, where masks
+    say what is empty, once all levels are on. Lower it for smooth, gently curved objects of one colour."""
     ncc: float = Field(default=0.15, ge=0)
     """Weight of photometric consistency between neighbouring photos; 0 for none. Lower it for shiny objects."""
     ncc_patches: int = Field(default=256, ge=1)

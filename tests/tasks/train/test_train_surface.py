@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,26 @@ def test_it_resumes_to_the_same_bytes(
     assert (again.output / name).read_bytes() == (whole.output / name).read_bytes()
 
 
-def plane_bank() -> PixelBank:
-    """Two cameras before a textured plane z = 0, 3 units away, turned towards its middle."""
-    size, focal = 96, 120.0
+def flat(places: torch.Tensor) -> torch.Tensor:
+    """Distances of places on a plane to it."""
+    return torch.zeros(len(places))
+
+
+def all_seen(x: torch.Tensor, eyes: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(x), dtype=torch.bool)
+
+
+def tone_at(p: np.ndarray) -> np.ndarray:
+    """The pattern that covers things."""
+    return (
+        0.5
+        + 0.2 * np.sin(9 * p[..., 0] + 4 * p[..., 1] + 5 * p[..., 2])
+        + 0.2 * np.sin(11 * p[..., 1] - 3 * p[..., 0] ** 2)
+    )
+
+
+def bank_of(meet: Callable[[np.ndarray, np.ndarray], np.ndarray], size: int, focal: float) -> PixelBank:
+    """Two cameras, 3 units away, turned towards the middle of what rays meet [..] along the way."""
     camera = Camera(width=size, height=size, fx=focal, fy=focal, cx=size / 2, cy=size / 2)
     poses, pictures = [], []
     for side in (-0.3, 0.3):
@@ -91,11 +109,15 @@ def plane_bank() -> PixelBank:
         pose[:3, 3] = eye
         v, u = np.mgrid[0:size, 0:size] + 0.5
         d = np.stack([(u - size / 2) / focal, (v - size / 2) / focal, np.ones_like(u)], -1) @ pose[:3, :3].T
-        p = eye - d * (eye[2] / d[..., 2])[..., None]
-        tone = 0.5 + 0.2 * np.sin(9 * p[..., 0] + 4 * p[..., 1]) + 0.2 * np.sin(11 * p[..., 1] - 3 * p[..., 0] ** 2)
+        tone = tone_at(eye + d * meet(eye, d)[..., None])
         pictures.append(np.repeat(np.round(tone * 255).astype(np.uint8)[..., None], 3, 2))
         poses.append(pose)
     return PixelBank([camera, camera], np.stack(poses), pictures, [None, None], "cpu")
+
+
+def plane_bank() -> PixelBank:
+    """Before the plane z = 0."""
+    return bank_of(lambda eye, d: -eye[2] / d[..., 2], 96, 120.0)
 
 
 def at_depth(bank: PixelBank, shift: float, tilt: float) -> Surface:
@@ -108,13 +130,52 @@ def at_depth(bank: PixelBank, shift: float, tilt: float) -> Surface:
     return Surface(o + t[:, None] * d, normal, photo, number)
 
 
+RADIUS = 0.4
+
+
+def ball_loss(bank: PixelBank, radius: float, bent: bool) -> float:
+    """Photometric loss of a ball of that radius before photos of one of RADIUS; of its tangent planes unless `bent`."""
+    size = bank.sizes[0][0]
+    middle = torch.arange(size // 2 - 14, size // 2 + 15, 4)
+    number = (middle[:, None] * size + middle).view(-1)
+    photo, local = bank.place(number)
+    o, d = bank.rays(photo, local)
+    d = torch.nn.functional.normalize(d, dim=1)
+    b = (o * d).sum(1)
+    x = o + (-b - (b * b - (o * o).sum(1) + radius**2).sqrt())[:, None] * d
+    normal = torch.nn.functional.normalize(x, dim=1)
+
+    def to_ball(places: torch.Tensor) -> torch.Tensor:
+        return places.norm(dim=1) - radius
+
+    random = torch.Generator().manual_seed(0)
+    found = PhotoConsistency(bank).loss(Surface(x, normal, photo, number), to_ball if bent else flat, all_seen, random)
+    assert found is not None
+    return float(found)
+
+
+def test_patches_bend_with_the_surface() -> None:
+    """Photos of a ball agree best on a ball of its size; through tangent planes, on one that is too small."""
+
+    def meet(eye: np.ndarray, d: np.ndarray) -> np.ndarray:
+        a, b, c = (d * d).sum(-1), (d @ eye), eye @ eye - RADIUS**2
+        return (-b - np.sqrt(np.maximum(b * b - a * c, 0.0))) / a
+
+    bank = bank_of(meet, 96, 240.0)
+    radii = np.linspace(RADIUS - 0.012, RADIUS + 0.012, 25)
+    best = {bent: radii[np.argmin([ball_loss(bank, float(r), bent) for r in radii])] for bent in (True, False)}
+    pixel = 2.6 / 240.0
+    assert abs(best[True] - RADIUS) < 0.1 * pixel
+    assert best[False] < RADIUS - 0.12 * pixel
+
+
 def test_patches_agree_on_the_plane_and_nowhere_else() -> None:
     bank = plane_bank()
     compare = PhotoConsistency(bank)
     random = torch.Generator().manual_seed(0)
 
     def loss(shift: float, tilt: float = 0.0) -> float:
-        found = compare.loss(at_depth(bank, shift, tilt), lambda x, eyes: torch.zeros(len(x), dtype=torch.bool), random)
+        found = compare.loss(at_depth(bank, shift, tilt), flat, all_seen, random)
         return 1.0 if found is None else float(found)
 
     assert loss(0.0) < 0.01
@@ -125,7 +186,7 @@ def test_patches_agree_on_the_plane_and_nowhere_else() -> None:
     depth = torch.zeros(3, requires_grad=True)
     _, d = bank.rays(*bank.place(surface.number))
     moved = surface._replace(x=surface.x + depth[:, None] * d)
-    found = compare.loss(moved, lambda x, eyes: torch.zeros(len(x), dtype=torch.bool), random)
+    found = compare.loss(moved, flat, all_seen, random)
     assert found is not None
     (slope,) = torch.autograd.grad(found, depth)
     assert bool((slope > 0).all())  # nearer is better
@@ -134,7 +195,7 @@ def test_patches_agree_on_the_plane_and_nowhere_else() -> None:
 def test_hidden_sources_do_not_count() -> None:
     bank = plane_bank()
     nothing = PhotoConsistency(bank).loss(
-        at_depth(bank, 0.0, 0.0), lambda x, eyes: torch.ones(len(x), dtype=torch.bool), torch.Generator()
+        at_depth(bank, 0.0, 0.0), flat, lambda x, eyes: torch.ones(len(x), dtype=torch.bool), torch.Generator()
     )
     assert nothing is None
 
