@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from infra.settings import S3Settings
-
 _PART_BYTES = 8 << 20
 """Files up to this size are one request; larger ones go up in parts, which appear together at the end."""
 _PARTS_AT_ONCE = 2
@@ -36,18 +34,18 @@ class Objects:
     """The contents of one bucket. Requests are signed with the sha256 of what they carry, so a server notices when it
     received something else; readers check what they receive against the sha256 that was put with it."""
 
-    def __init__(self, bucket: str, settings: S3Settings, credentials: Callable[[], Any]) -> None:
+    def __init__(self, bucket: str, address: str | None, region: str, credentials: Callable[[], Any]) -> None:
         """
         Args:
+            address: of an S3-compatible server; None for AWS.
             credentials: what obstore calls for keys; see `obstore.store.S3Credential`.
         """
         from obstore.store import S3Store
 
-        address = settings.endpoint_url
         self._store = S3Store(
             bucket,
             credential_provider=credentials,
-            region=settings.region,
+            region=region,
             virtual_hosted_style_request=not address,
             client_options={
                 "allow_http": bool(address and address.startswith("http://")),

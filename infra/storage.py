@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from infra.objects import SHA256, Objects, TransferError, content_type
 from infra.settings import S3Settings
@@ -302,7 +303,10 @@ class S3Store:
 
     @cached_property
     def _objects(self) -> Objects:
-        return Objects(self._bucket, self._settings, self._credentials)
+        """Where the client's own chain leads, which knows more places for an address than these settings."""
+        about = self._client.meta
+        aws = str(urlsplit(about.endpoint_url).hostname).endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return Objects(self._bucket, None if aws else about.endpoint_url, about.region_name, self._credentials)
 
     def _credentials(self) -> dict[str, Any]:
         """The client's own keys: one chain for records and contents, and what expires is asked for again."""

@@ -109,6 +109,22 @@ def test_browsers_are_told_what_they_get(s3_bucket: str, tmp_path: Path) -> None
     assert kinds == KINDS
 
 
+def test_contents_go_where_boto3s_own_chain_leads(
+    s3_bucket: str, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Address and keys from AWS's variables, none of ours."""
+    for name in ("ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(f"DIGITIZE_S3_{name}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+    (tmp_path / "file").write_bytes(b"one")
+    store = S3Store(s3_bucket)
+    store.put_file("a", tmp_path / "file")
+    assert store.get_bytes("a") == b"one"
+    assert store.sha256("a") == sha256_file(tmp_path / "file")
+
+
 def test_what_was_put_with_other_bytes_is_not_believed(s3_bucket: str, tmp_path: Path) -> None:
     """A file that changed between hashing and sending."""
     store = S3Store(s3_bucket)
