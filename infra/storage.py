@@ -309,17 +309,25 @@ class S3Store:
         return Objects(self._bucket, None if aws else about.endpoint_url, about.region_name, self._credentials)
 
     def _credentials(self) -> dict[str, Any]:
-        """The client's own keys: one chain for records and contents, and what expires is asked for again."""
-        keys = self._client._get_credentials()
-        if keys is None:
+        """The same keys for contents as for records; what boto3's chain finds is asked for again as it expires."""
+        own, secret = self._settings.access_key_id, self._settings.secret_access_key
+        if own and secret:
+            return {"access_key_id": own, "secret_access_key": secret.get_secret_value(), "expires_at": None}
+        if self._chain is None:
             raise self._unreachable("", "no credentials found")
-        frozen = keys.get_frozen_credentials()
+        keys = self._chain.get_frozen_credentials()
         return {
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
+            "access_key_id": keys.access_key,
+            "secret_access_key": keys.secret_key,
+            "token": keys.token,
             "expires_at": datetime.now(UTC) + _KEYS_LAST,
         }
+
+    @cached_property
+    def _chain(self) -> Any:
+        import boto3
+
+        return boto3.Session().get_credentials()
 
     def put_file(self, key: str, path: Path, sha256: str | None = None) -> None:
         """See `models.store.Store`. Large files go up in parts, which appear together at the end."""
