@@ -62,13 +62,14 @@ def kernels(quick: bool) -> dict[str, Any]:
 
 def analytic(quick: bool) -> dict[str, Any]:
     """The same trainer on the analytic scene, one thread, CPU seconds: eager, tuned eager, engine."""
-    from bench.baselines.eager_trainer import measure
+    from bench.baselines.eager_trainer import Mode, measure
 
-    found = {}
+    found: dict[str, Any] = {}
+    modes: tuple[Mode, ...] = ("engine",) if quick else ("engine", "eager_tuned", "eager")
     with tempfile.TemporaryDirectory() as folder:
-        for mode in ("engine",) if quick else ("engine", "eager_tuned", "eager"):
+        for mode in modes:
             seconds = 4.0 if quick else 30.0 if mode == "engine" else 150.0
-            found[mode] = measure(mode, seconds, 30.2, Path(folder) / "scene.pt")  # type: ignore[arg-type]
+            found[mode] = measure(mode, seconds, 30.2, Path(folder) / "scene.pt")
             print(json.dumps(found[mode]), flush=True)
     return found
 

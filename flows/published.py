@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.digest import canonical_json, sha256_bytes, sha256_file
+from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest, PublishedFile, Withdrawn, latest_key, withdrawn_key
 from models.store import Store
@@ -73,8 +71,8 @@ def verify_target(store: Store, assets: Iterable[str] = (), every_version: bool 
             damages.append(found)
         else:
             files += [(asset, f"{key.rpartition('/')[0]}/{file.path}", file) for file in found.files]
-    with tempfile.TemporaryDirectory(prefix="digitize-verify-") as folder, ThreadPoolExecutor(_WORKERS) as pool:
-        checks = pool.map(lambda each: _check(store, each[0], each[1], each[2], Path(folder)), files)
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        checks = pool.map(lambda each: _check(store, *each), files)
         damages += [damage for damage in checks if damage is not None]
     return Verified(store.uri, len(manifests), len(files), sum(file.bytes for _, _, file in files), tuple(damages))
 
@@ -91,23 +89,15 @@ def _read_manifest(store: Store, asset: str, key: str, digest: str | None) -> Ma
         return Damage(asset, key, "a manifest", "something else")
 
 
-def _check(store: Store, asset: str, key: str, file: PublishedFile, folder: Path) -> Damage | None:
-    local = store.local_path(key)
-    path = local or folder / sha256_bytes(key.encode())
+def _check(store: Store, asset: str, key: str, file: PublishedFile) -> Damage | None:
+    expected = f"sha256 {file.sha256}"
     try:
-        if local is None:
-            store.get_file(key, path)
-        digest = sha256_file(path)
-    except FileNotFoundError:
-        return Damage(asset, key, f"sha256 {file.sha256}", "nothing")
+        digest = store.sha256(key)
     except DigitizeError as error:
         if error.code is not ReasonCode.CHECKSUM_MISMATCH:
             raise
-        return Damage(asset, key, f"sha256 {file.sha256}", "nothing")
-    finally:
-        if local is None:
-            path.unlink(missing_ok=True)
-    return None if digest == file.sha256 else Damage(asset, key, f"sha256 {file.sha256}", f"sha256 {digest}")
+        return Damage(asset, key, expected, "nothing" if store.stat(key) is None else "other bytes")
+    return None if digest == file.sha256 else Damage(asset, key, expected, f"sha256 {digest}")
 
 
 def versions(store: Store, asset: str) -> list[int]:
@@ -158,11 +148,9 @@ def rollback(store: Store, asset: str, version: int | None = None) -> Latest:
 
 
 def _damages(store: Store, manifest: Manifest, version: int) -> Iterator[Damage]:
-    with tempfile.TemporaryDirectory(prefix="digitize-verify-") as folder:
-        for file in manifest.files:
-            key = f"assets/{manifest.asset}/v{version}/{file.path}"
-            if damage := _check(store, manifest.asset, key, file, Path(folder)):
-                yield damage
+    for file in manifest.files:
+        if damage := _check(store, manifest.asset, f"assets/{manifest.asset}/v{version}/{file.path}", file):
+            yield damage
 
 
 def withdraw(store: Store, asset: str, why: str, purge: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""Photometric consistency of a surface: patches of neighbouring photos, brought together through its own shape.
+"""Photometric consistency of a surface: patches of neighbouring photos, brought together by its shape.
 
 The term of Geo-NeuS (Fu et al. 2022, section 3.3) and PGSR (Chen et al. 2024, eq. 12): where the point and its normal
 are right, a patch of one photo and what another photo shows of the same piece of the surface correlate. They take the

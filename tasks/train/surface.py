@@ -97,7 +97,7 @@ class SurfaceLearner(RadianceLearner):
         if isinstance(bank, PixelBank) and options.ncc > 0:
             self.photometric = PhotoConsistency(bank)
         self.silhouettes: Silhouettes | None = None
-        if isinstance(bank, PixelBank) and self.empty_outside_mask and options.carve + options.fill > 0:
+        if isinstance(bank, PixelBank) and self.empty_outside_mask and options.carve + options.fill + options.flat > 0:
             self.silhouettes = Silhouettes(bank)
             self.plain = plain_pixels(bank)
         self._constant = torch.eye(SH_WIDTH, device=device)[0]

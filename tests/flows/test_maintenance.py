@@ -13,7 +13,7 @@ from flows.asset import walk
 from flows.maintenance import Survey, collect, survey
 from flows.plan import plan_batch
 from flows.published import rollback, verify_target, versions, withdraw
-from infra.storage import FolderStore, open_store
+from infra.storage import FolderStore, S3Store, open_store
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest, PublishedFile, StageProvenance
@@ -190,6 +190,16 @@ def test_verify_reads_every_byte(store: Store) -> None:
     assert found["assets/jug/v1/asset.glb"] == "nothing"
     assert "assets/cup/v2/manifest.json" in found
     assert verify_target(store, ["jug"]).versions == 1
+
+
+def test_what_rots_in_a_bucket_is_damaged_and_not_gone(s3_bucket: str, tmp_path: Path) -> None:
+    """The object still says which sha256 it was put with."""
+    store = S3Store(s3_bucket)
+    put_version(store, "cup", 1)
+    (tmp_path / "rot").write_bytes(b"bit rot")
+    store.put_file("assets/cup/v1/asset.glb", tmp_path / "rot", sha256="0" * 64)
+    (damage,) = verify_target(store).damages
+    assert (damage.path, damage.found) == ("assets/cup/v1/asset.glb", "other bytes")
 
 
 def test_rollback_and_withdraw(store: Store) -> None:
