@@ -1,7 +1,7 @@
 """What orchestration costs: this project's flows beside plain Ray tasks, and how full they keep the GPUs.
 
     python bench/orchestration.py            1, 100 and 1,000 assets of six no-op stages; 60 assets on 4 fake GPUs
-    python bench/orchestration.py --quick    1 and 20 assets; 16 assets on 2 fake GPUs
+    python bench/orchestration.py --quick    1 and 20 assets; 12 assets on 2 fake GPUs
 
 Both sides run on one Ray in one process, no-op stages in the Ray worker's own process:
 - `plain`: a chain of six Ray tasks an asset that do nothing, all submitted at once.
@@ -9,6 +9,9 @@ Both sides run on one Ray in one process, no-op stages in the Ray worker's own p
 - `flows`: `run_batch`: Prefect task runs, leases, statuses, ledger of the window, and the stages of `commit`.
 `driver_cpu_ms`: CPU time of the flows' own process a stage, which other work on the machine hardly changes.
 Not in these: the child process that every real stage has (`process_ms`, measured by itself).
+
+`memory_rows`: resident MB of a process that does nothing but drive one batch, after a batch of four assets and with
+the plan of this one made (`planned`), the most after any asset, and at the end.
 
 `gpu_fill`: stages sleep for times drawn from the real line's shares, at a fraction of its speed; the ideal is
 max(GPU work / GPUs, longest chain). The last line is one JSON object.
@@ -25,8 +28,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +42,7 @@ sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_task_events_max_num_status_events_buffer_on_worker", "1000")  # as `flows.runner` sets it
 
 # After the path and what Ray reads on import are set (E402); the stages name the door, so it must be importable (F401).
 from bench.orchestration_doors import run as noop_door  # noqa: E402, F401
@@ -132,10 +137,10 @@ class Watch:
         return self.last - self.first
 
 
-def flows_seconds(folder: Path, plan: BatchPlan, at_once: int, **settings: Any) -> float:
+def flows_seconds(folder: Path, plan: BatchPlan, at_once: int, watch: Watch | None = None, **settings: Any) -> float:
     """`run_batch` on the Ray of this process."""
     run = RunSettings(runner="ray", assets_at_once=at_once, scratch=folder, **settings)
-    watch = Watch()
+    watch = watch or Watch()
     runner = make_runner(run, plan.store_uri, DOOR, isolated=False)
     outcome = run_batch(plan, run, board=Board(plan.name, listener=watch), runner=runner)
     runner.close()
@@ -222,9 +227,9 @@ def cancel_seconds(folder: Path) -> float:
     return taken
 
 
-def overhead(folder: Path, sizes: list[int], at_once: int) -> tuple[list[dict[str, float]], list[float]]:
-    """Milliseconds a stage of each side for each number of assets, and resident MB of this process after each."""
-    rows, memory = [], []
+def overhead(folder: Path, sizes: list[int], at_once: int) -> list[dict[str, float]]:
+    """Milliseconds a stage of each side for each number of assets."""
+    rows = []
     with ray_here(num_cpus=2):
         flows_seconds(folder / "warm", plan_of(folder / "warm", [{}] * 4), 2)
         for size in sizes:
@@ -236,11 +241,46 @@ def overhead(folder: Path, sizes: list[int], at_once: int) -> tuple[list[dict[st
             row["flows_ms"] = round(1e3 * flows_seconds(where, plan_of(where, [{}] * size), at_once) / stages, 3)
             row["driver_cpu_ms"] = round(1e3 * (time.process_time() - before) / stages, 3)
             rows.append(row)
-            memory.append(psutil.Process().memory_info().rss / 1e6)
-            print(rows[-1], f"{memory[-1]:.0f} MB", flush=True)
+            print(rows[-1], flush=True)
         print(f"cancel: {(cancelled := cancel_seconds(folder)):.2f} s")
     rows[-1]["cancel_s"] = round(cancelled, 2)
-    return rows, memory
+    return rows
+
+
+class Memory(Watch):
+    """Resident MB of this process, each time an asset ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mb: list[float] = []
+
+    def __call__(self, status: AssetStatus) -> None:
+        super().__call__(status)
+        if status.phase is Phase.DONE:
+            self.mb.append(psutil.Process().memory_info().rss / 1e6)
+
+
+def memory_mb(folder: Path, size: int, at_once: int) -> dict[str, float]:
+    """Resident MB of a process that does nothing but drive one batch: with its plan made, at most, and at the end."""
+    where, watch = folder / f"memory{size}", Memory()
+    where.mkdir(parents=True)
+    with ray_here(num_cpus=2):
+        flows_seconds(where, plan_of(where, [{}] * 4), 2)
+        plan = plan_of(where, [{}] * size)
+        planned = psutil.Process().memory_info().rss / 1e6
+        flows_seconds(where, plan, at_once, watch)
+        ended = psutil.Process().memory_info().rss / 1e6
+    return {"assets": size, "planned": round(planned), "most": round(max(watch.mb)), "ended": round(ended)}
+
+
+def memory_rows(folder: Path, sizes: list[int], at_once: int) -> list[dict[str, float]]:
+    """`memory_mb` for each size, each in a process of its own."""
+    rows = []
+    for size in sizes:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            rows.append(pool.submit(memory_mb, folder, size, at_once).result())
+        print(rows[-1], flush=True)
+    return rows
 
 
 def gpu_fill(folder: Path, assets: int, gpus: int, speed: float) -> dict[str, float]:
@@ -265,9 +305,11 @@ def measure(quick: bool) -> dict[str, Any]:
         folder = Path(temporary)
         os.environ["PREFECT_HOME"] = str(folder / "prefect")
         (folder / "warm").mkdir()
-        rows, memory = overhead(folder, [1, 20] if quick else [1, 100, 1000], 4)
+        sizes = [1, 20] if quick else [1, 100, 1000]
+        memory = [] if quick else memory_rows(folder, sizes[1:], 4)  # first: with no server of this process to join
+        rows = overhead(folder, sizes, 4)
         process_ms = 1e3 * process_seconds(folder, 3 if quick else 9)
-        fill = gpu_fill(folder / "fill", 16, 2, 60.0) if quick else gpu_fill(folder / "fill", 60, 4, 20.0)
+        fill = gpu_fill(folder / "fill", 12, 2, 100.0) if quick else gpu_fill(folder / "fill", 60, 4, 20.0)
     last = rows[-1]
     line = sum(LINE_SECONDS.values())
     over = last["flows_ms"] - last["plain_ms"]
@@ -280,11 +322,12 @@ def measure(quick: bool) -> dict[str, Any]:
         "share_of_line": round(len(STAGES) * (over + process_ms) / 1e3 / line, 4),
         "cancel_s": last["cancel_s"],
         "rows": rows,
+        "memory_rows": memory,
         **fill,
     }
     if not quick:
         figures["flat_to_1000"] = round(rows[-1]["flows_ms"] / rows[-2]["flows_ms"], 3)
-        figures["memory_mb"] = [round(each) for each in memory]
+        figures["memory_1000_vs_100"] = round(memory[-1]["ended"] / memory[-2]["ended"], 3)
     return figures
 
 

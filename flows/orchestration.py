@@ -147,7 +147,8 @@ def _run_window(session: str, run: str | None, window: int) -> None:
     def work() -> None:
         while (asset := turns.next(cancel.is_set)) is not None:
             try:
-                digitize_asset(asset, session, run, return_state=True)
+                with _own_memory():
+                    digitize_asset(asset, session, run, return_state=True)
             finally:
                 turns.finished(asset)
 
@@ -160,6 +161,13 @@ def _run_window(session: str, run: str | None, window: int) -> None:
         except BaseException:
             cancel.set()
             raise
+
+
+def _own_memory() -> AbstractContextManager[Any]:
+    """The flow run's context with a memory that ends with the asset: Prefect keeps each task run's state until the flow
+    run is over, to know later which result came from which task, and nothing here asks for that."""
+    context = FlowRunContext.get()
+    return nullcontext() if context is None else context.model_copy(update={"run_results": {}, "task_run_assets": {}})
 
 
 @task(name="asset", task_run_name="{asset}", persist_result=False, cache_policy=NO_CACHE)

@@ -99,6 +99,8 @@ def connect(address: str | None) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("RAY_task_oom_retries", "1")
+    # told to the cluster every second; what a driver keeps of them grows with each task up to this many
+    os.environ.setdefault("RAY_task_events_max_num_status_events_buffer_on_worker", "1000")
     import ray
 
     if ray.is_initialized():

@@ -5,6 +5,7 @@ Prints one JSON object. CANCEL_WHEN is a file: when it appears, the flow run is 
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import threading
@@ -31,6 +32,15 @@ def cancel_through_server(board: Board, mark: Path) -> None:
         client.set_flow_run_state(UUID(run), Cancelling())
 
 
+def states_held() -> int:
+    """States of Prefect runs that this process keeps."""
+    if "prefect" not in sys.modules:
+        return 0
+    from prefect.client.schemas.objects import State
+
+    return sum(isinstance(each, State) for each in gc.get_objects())
+
+
 def main() -> None:
     store, assets, runner_name, mark = (*sys.argv[1:], "inline", "")[:4]
     plan = make_plan(Path(store), json.loads(assets))
@@ -39,10 +49,12 @@ def main() -> None:
         plan.unusable["gone"] = DigitizeError(ReasonCode.SOURCE_NOT_FOUND, "no folder")
     settings = RunSettings(runner=runner_name, scratch=Path(store).parent / "scratch", assets_at_once=2)
     phases: list[tuple[str, str]] = []
+    remembered: list[int] = []
 
     def note(status: AssetStatus) -> None:
         if (status.asset, str(status.phase)) not in phases:
             phases.append((status.asset, str(status.phase)))
+            remembered.append(states_held())
 
     board = Board(plan.name, listener=note)
     if mark:
@@ -59,6 +71,7 @@ def main() -> None:
                 "cancelled": outcome.cancelled,
                 "run": outcome.run,
                 "phases": phases,
+                "remembered": remembered,
                 "imported": sorted({"prefect", "ray", "torch", "pycolmap", "open3d", "boto3"} & set(sys.modules)),
             }
         )

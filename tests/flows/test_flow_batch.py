@@ -20,6 +20,7 @@ from flows.state import read_status
 from infra.settings import RunSettings
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
+from models.results import STAGES
 from models.status import Phase
 from tests.flows.helpers import environment, make_plan, read_pids, wait_gone, wait_until
 
@@ -82,6 +83,14 @@ def test_a_batch_and_its_second_run(tmp_path: Path, prefect_home: Path) -> None:
     assert again["run"] is None
     assert phases(again) == {"good": "done", "unfit": "rejected", "flaky": "done"}
     assert again["statuses"]["good"]["run"] == found["run"]
+
+
+def test_what_prefect_remembers_of_an_asset_ends_with_it(tmp_path: Path, prefect_home: Path) -> None:
+    """Otherwise its flow run keeps each task run's state to its end: a night of thousands grows with each stage."""
+    found = finish(start(tmp_path, prefect_home, {f"a{number}": {} for number in range(8)}))
+    assert phases(found) == dict.fromkeys(phases(found), "done")
+    two_assets = 2 * 2 * (len(STAGES) + 1)  # in flight: a task run a stage and one of the asset, each state kept twice
+    assert 0 < max(found["remembered"]) <= two_assets
 
 
 def test_ctrl_c_cancels_and_leaves_nothing(tmp_path: Path, prefect_home: Path) -> None:
