@@ -65,7 +65,17 @@ class OccupancyGrid(nn.Module):
 
     def grow(self) -> None:
         """Occupy the 26 neighbours of occupied cells as well."""
-        self._decide(nn.functional.max_pool3d(self.occupied_cells.float()[None], 3, 1, 1)[0] > 0)
+        self._decide(self.around())
+
+    def around(self) -> Tensor:
+        """[K, G, G, G] bool: the occupied cells and their 26 neighbours."""
+        found = self.occupied_cells
+        for axis in (1, 2, 3):
+            wider, inner = found.clone(), self.resolution - 1
+            wider.narrow(axis, 1, inner).bitwise_or_(found.narrow(axis, 0, inner))
+            wider.narrow(axis, 0, inner).bitwise_or_(found.narrow(axis, 1, inner))
+            found = wider
+        return found > 0
 
     def _decide(self, occupied_cells: Tensor) -> None:
         self.occupied_cells = (occupied_cells & (self.allowed > 0)).to(torch.uint8)

@@ -81,8 +81,7 @@ class PhotoConsistency:
         if not len(surface.x):
             return None
         x, n = surface.x[:, None], normalize(surface.slopes, dim=1)[:, None]
-        rays_o, rays_d = self.bank.rays(photo.repeat_interleave(PATCH * PATCH), local.view(-1))
-        rays_o, rays_d = rays_o.view(-1, PATCH * PATCH, 3), rays_d.view(-1, PATCH * PATCH, 3)
+        rays_o, rays_d = self.bank.rays(photo[:, None], local)
         along = (rays_d * n).sum(2)
         t = ((x - rays_o) * n).sum(2) / torch.where(along.abs() < 1e-3, -torch.ones_like(along), along)
         t = t + self._bend(rays_o + t[..., None] * rays_d, rays_d, surface, distances)
@@ -94,9 +93,10 @@ class PhotoConsistency:
         towards = normalize(centres - points, dim=2)
         facing = ((towards * n).sum(2) > FACING) & ((-rays_d[:, :1] * n).sum(2) > FACING)
         similarity, textured = ncc(patches[:, None], seen)
-        usable = known & facing & inside & textured & (t > 0).all(1)[:, None]
-        usable &= ~hidden(points.reshape(-1, 3), centres.view(-1, 3)).view(usable.shape)
-        return _best(1.0 - similarity, usable)
+        loss = 1.0 - similarity
+        usable = known & facing & inside & textured & (t > 0).all(1)[:, None] & (loss.detach() < WORST)
+        usable[usable.clone()] = ~hidden(points[usable], centres[usable])
+        return _best(loss, usable)
 
     @torch.no_grad()
     def _bend(self, plane: Tensor, rays_d: Tensor, surface: Surface, distances: Callable[[Tensor], Tensor]) -> Tensor:
@@ -138,12 +138,9 @@ class PhotoConsistency:
         count, samples = sources.shape[1], plane.shape[1]
         flat = sources[:, :, None].expand(-1, -1, samples).reshape(-1)
         x = plane[:, None].expand(-1, count, -1, -1).reshape(-1, 3)
-        uv, depth = self.bank.project(x, flat)
-        numbers, weights, inside = self.bank.between(uv, flat)
-        inside &= depth > 0
-        grey = (self._brightness(numbers) * weights).sum(1)
+        seen = self.bank.look(x, flat, self.grey)
         shape = (len(plane), count, samples)
-        return grey.view(shape), inside.view(shape).all(2)
+        return seen.value.view(shape), seen.inside.view(shape).all(2)
 
 
 def ncc(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,10 +153,10 @@ def ncc(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _best(loss: Tensor, usable: Tensor) -> Tensor | None:
-    """Mean over points of the BEST lowest losses [m, S] that are usable and below WORST."""
-    ranked = loss.masked_fill(~usable, 2.0).sort(1).values[:, :BEST]
-    counted = ranked.detach() < WORST
-    return ranked[counted].mean() if bool(counted.any()) else None
+    """Mean over points of the BEST lowest losses [m, S] that are usable; None where there is none."""
+    ranked, order = loss.masked_fill(~usable, torch.inf).sort(1)
+    counted = usable.gather(1, order[:, :BEST])
+    return ranked[:, :BEST][counted].mean() if bool(counted.any()) else None
 
 
 def _biquadratic(offsets: Tensor) -> tuple[Tensor, Tensor]:

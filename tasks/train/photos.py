@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.camera import Camera, PosedImage, apply_similarity_to_c2w
 from models.errors import DigitizeError, ReasonCode
+from models.fields.kernels.ops import Looked, look
 
 BYTES_A_PIXEL = 4
 """Colour and mask."""
@@ -65,14 +66,15 @@ class Rig:
         self.photos, self.pixels = len(cameras), int(counts.sum())
         self.starts = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])).to(device)
         """[P + 1] int64 number of each photo's first pixel."""
-        intrinsics = np.array([[c.width, c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=np.float64)
-        self._intrinsics = torch.from_numpy(intrinsics.astype(np.float32)).to(device)
-        self._c2f = torch.from_numpy(c2f.astype(np.float32)).to(device)
+        intrinsics = np.array([[c.width, c.height, c.fx, c.fy, c.cx, c.cy] for c in cameras], dtype=np.float64)
+        views = np.concatenate([intrinsics, c2f[:, :3].reshape(-1, 12)], axis=1)
+        self._views = torch.from_numpy(views.astype(np.float32)).to(device)
+        """[P, 18] as `look` wants them."""
 
     @property
     def centres(self) -> Tensor:
         """[P, 3] camera centres in field coordinates."""
-        return self._c2f[:, :3, 3]
+        return self._views[:, 6:].view(-1, 3, 4)[:, :, 3]
 
     def place(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Which photo [R], and which of its pixels [R], the pixels of numbers [R] are."""
@@ -80,44 +82,23 @@ class Rig:
         return photo, index - self.starts[photo]
 
     def rays(self, photo: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
-        """Origins and unit directions [R, 3] in field coordinates, through the pixels' centres."""
-        width, fx, fy, cx, cy = self._intrinsics[photo].unbind(1)
-        columns = width.long()
+        """Origins and unit directions [..., 3] in field coordinates, through the centres of pixels `local` [...] of
+        photos [...]. The shapes broadcast."""
+        views = self._views[photo]
+        width, _, fx, fy, cx, cy = views[..., :6].unbind(-1)
+        pose, columns = views[..., 6:].view(*photo.shape, 3, 4), width.long()
         u, v = (local % columns).float() + 0.5, (local // columns).float() + 0.5
-        axes = torch.stack([(u - cx) / fx, (v - cy) / fy, torch.ones_like(u)], 1)
-        pose = self._c2f[photo]
-        rays_d = torch.nn.functional.normalize((pose[:, :3, :3] @ axes[:, :, None])[:, :, 0], dim=1)
-        return pose[:, :3, 3], rays_d
+        axes = torch.stack([(u - cx) / fx, (v - cy) / fy, torch.ones_like(u)], -1)
+        rays_d = torch.nn.functional.normalize((pose[..., :3] * axes[..., None, :]).sum(-1), dim=-1)
+        return pose[..., 3].expand_as(rays_d), rays_d
 
-    def project(self, x: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """Where photos [...] show points [..., 3] of the field: pixels [..., 2], depths [...]. The shapes broadcast."""
-        _, fx, fy, cx, cy = self._intrinsics[photo].unbind(-1)
-        pose = self._c2f[photo]
-        camera = torch.einsum("...k,...kc->...c", x - pose[..., :3, 3], pose[..., :3, :3])
-        depth = camera[..., 2]
-        safe = depth.clamp(min=1e-6)
-        return torch.stack([camera[..., 0] / safe * fx + cx, camera[..., 1] / safe * fy + cy], -1), depth
+    def look(self, x: Tensor, photo: Tensor, picture: Tensor) -> Looked:
+        """What photos [N] of a picture [pixels] uint8 show at points [N, 3] of the field."""
+        return look(x, photo, self._views, self.starts, picture)
 
     def pixel_at(self, depth: Tensor, photo: Tensor) -> Tensor:
         """[...] size of a pixel of photos [...] at depths [...], in field units. The shapes broadcast."""
-        _, fx, fy, _, _ = self._intrinsics[photo].unbind(-1)
-        return depth * 2.0 / (fx + fy)
-
-    def size_of(self, photo: Tensor) -> Tensor:
-        """[..., 2] width and height of photos [...]."""
-        return torch.tensor(self.sizes, device=photo.device, dtype=torch.float32)[photo]
-
-    def between(self, uv: Tensor, photo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The four pixels around places [..., 2] of photos [...]: their numbers [..., 4], the weights [..., 4] that
-        interpolate between them, and whether all four exist [...]; where not, the numbers are of others."""
-        place, size = uv - 0.5, self.size_of(photo)
-        corner = place.detach().floor().clamp(min=0).minimum(size - 2)
-        inside = ((place.detach() >= 0) & (place.detach() <= size - 1)).all(-1)
-        (fu, fv), width = (place - corner).unbind(-1), size[..., 0].long()
-        first = self.starts[photo] + corner[..., 1].long() * width + corner[..., 0].long()
-        numbers = torch.stack([first, first + 1, first + width, first + width + 1], -1)
-        weights = torch.stack([(1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv], -1)
-        return numbers, weights, inside
+        return depth * 2.0 / self._views[photo][..., 2:4].sum(-1)
 
 
 class PixelBank(Rig):
@@ -179,6 +160,11 @@ class PixelBank(Rig):
         weights = torch.tensor([0.299, 0.587, 0.114], device=self._rgb.device)
         parts = self._rgb.split(1 << 20)  # type: ignore[no-untyped-call]
         return torch.cat([(part.float() @ weights).round().to(torch.uint8) for part in parts])
+
+    @property
+    def masks(self) -> Tensor | None:
+        """[pixels] uint8, 255 = use; None where no photo has a mask."""
+        return self._mask
 
     def masks_of(self, number: Tensor) -> Tensor:
         """In [0, 1], the masks of pixels by their number."""

@@ -38,7 +38,8 @@ class Silhouettes:
     """
 
     def __init__(self, bank: PixelBank) -> None:
-        self.bank = bank
+        assert bank.masks is not None
+        self.bank, self.masks = bank, bank.masks
 
     def bound(self, x: Tensor, value: Tensor, generator: torch.Generator) -> Bound:
         """Of points [N, 3] with signed distances [N], differentiable by these.
@@ -48,13 +49,11 @@ class Silhouettes:
         photos = torch.arange(self.bank.photos, device=x.device)
         if len(photos) > PHOTOS:
             photos = torch.rand(len(photos), generator=generator, device=x.device).argsort()[:PHOTOS]
-        photo = photos[:, None]
-        uv, depth = self.bank.project(x.detach(), photo)
-        numbers, weights, inside = self.bank.between(uv, photo)
-        mask = (self.bank.masks_of(numbers) * weights).sum(-1)
-        known = inside & (depth > 0)
+        photo = photos.repeat_interleave(len(x))
+        seen = self.bank.look(x.detach().repeat(len(photos), 1), photo, self.masks)
+        mask, depth, known = (part.view(len(photos), -1) for part in seen)
         outside = torch.where(known, OUTLINE - TOLERANCE - mask, -1.0)
-        pixels = value / self.bank.pixel_at(depth, photo).clamp(min=1e-6)
+        pixels = value / self.bank.pixel_at(depth, photos[:, None]).clamp(min=1e-6)
         excess = torch.relu(outside - pixels).masked_fill(outside <= 0, 0.0).amax(0)
         within = (outside <= 0).all(0) & known.any(0)
         room = pixels.mean(0).clamp(-1.0, 1.0) * within

@@ -261,8 +261,7 @@ class SurfaceLearner(RadianceLearner):
 
     def _refresh_grid(self) -> None:
         grid = self.field.cells
-        near = torch.nn.functional.max_pool3d(grid.occupied_cells.float()[None], 3, 1, 1)[0] > 0
-        cells = (near & (grid.allowed > 0)).view(-1).nonzero()[:, 0]
+        cells = (grid.around() & (grid.allowed > 0)).view(-1).nonzero()[:, 0]
         if len(cells) > LOOKED_AT:
             cells = cells[torch.randint(len(cells), (LOOKED_AT,), generator=self.generator, device=cells.device)]
         self._look_at(cells)

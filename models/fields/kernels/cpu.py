@@ -22,7 +22,7 @@ from torch import Tensor
 from models.fields.kernels.levels import Level
 
 log = logging.getLogger(__name__)
-VERSION = 4
+VERSION = 5
 """Of the C interface."""
 BUILDS = ("amx", "avx512", "avx2", "portable")
 """Best first."""
@@ -282,6 +282,21 @@ def composite_backward(
         *(_at(part) for part in (d_light, d_through, d_spread, d_density, d_rgb)),
     )
     return d_density, d_rgb
+
+
+def look(
+    x: Tensor, photo: Tensor, views: Tensor, starts: Tensor, picture: Tensor, want_slope: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Brightness [N], depth [N] and whether it is inside [N] of places [N, 3]; the brightness' slopes [N, 3]."""
+    _single(x, views)
+    value, depth = torch.empty(len(x)), torch.empty(len(x))
+    inside, slope = torch.empty(len(x), dtype=torch.bool), torch.empty(len(x), 3) if want_slope else None
+    _lib().look(
+        *(_at(part) for part in (x, photo, views, starts, picture)),
+        _i64(len(x)),
+        *(_at(part) for part in (value, depth, inside, slope)),
+    )
+    return value, depth, inside, slope
 
 
 def adam(

@@ -246,6 +246,26 @@ def cell_index(x: Tensor, cascades: int, side: int) -> Tensor:
     return ((cascade * side + cell[:, 2]) * side + cell[:, 1]) * side + cell[:, 0]
 
 
+# -- photos -----------------------------------------------------------------------------------------------------------
+
+
+def look(x: Tensor, photo: Tensor, views: Tensor, starts: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What photos show at places; see ops.look."""
+    own = views[photo]
+    size, focal, middle, pose = own[:, :2], own[:, 2:4], own[:, 4:6], own[:, 6:].view(-1, 3, 4)
+    camera = torch.einsum("nk,nkc->nc", x - pose[:, :, 3], pose[:, :, :3])
+    depth = camera[:, 2]
+    place = camera[:, :2] / depth.clamp(min=1e-6)[:, None] * focal + middle - 0.5
+    inside = (depth > 0) & ((place >= 0) & (place <= size - 1)).all(1)
+    corner = place.detach().nan_to_num(0.0).floor().clamp(min=0).minimum(size - 2)
+    (a, b), width = (place - corner).unbind(1), size[:, 0].long()
+    first = starts[photo] + corner[:, 1].long() * width + corner[:, 0].long()
+    numbers = torch.stack([first, first + 1, first + width, first + width + 1], 1)
+    weights = torch.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b], 1)
+    value = (picture[numbers].to(x.dtype) / 255.0 * weights).sum(1)
+    return value.where(inside, torch.zeros_like(value)), depth.detach(), inside
+
+
 # -- optimiser --------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.fit import Fitted
 
-VERSION = "4"
+VERSION = "5"
 
 
 class Options(hash_density.Options):

@@ -14,6 +14,7 @@ static int threads = 1;
 #include "mlp.h"
 #include "amx.h"
 #include "volume.h"
+#include "photos.h"
 #include "adam.h"
 #include "limits.h"
 // clang-format on
@@ -29,7 +30,7 @@ static int threads = 1;
   default: return 1;                                                                                                   \
   }
 
-EXPORT int digitize_version() { return 4; }
+EXPORT int digitize_version() { return 5; }
 EXPORT int digitize_lanes() { return mlp::LANES; }
 EXPORT void set_threads(int count) { threads = count; }
 EXPORT int get_threads() { return threads; }
@@ -100,6 +101,11 @@ EXPORT void composite_backward(const float *density, const float *rgb, const flo
                                int64_t rays, int64_t n, float step, const float *d_light, const float *d_through,
                                const float *d_spread, float *d_density, float *d_rgb) {
   volume::composite_backward(density, rgb, t, offsets, rays, n, step, d_light, d_through, d_spread, d_density, d_rgb);
+}
+
+EXPORT void look(const float *x, const int64_t *photo, const photos::View *views, const int64_t *starts,
+                 const uint8_t *picture, int64_t n, float *value, float *depth, uint8_t *inside, float *slope) {
+  photos::look(x, photo, views, starts, picture, n, value, depth, inside, slope);
 }
 
 EXPORT void adam_update(float *value, float *moment1, float *moment2, float *gradient, uint8_t *touched, int64_t blocks,
