@@ -27,7 +27,7 @@ class Options(hash_density.Options):
     colour."""
     occupancy_resolution: int = Field(default=128, ge=8, multiple_of=4)
     """Cells of the occupancy grid along an edge of the cube."""
-    rough_until: float = Field(default=0.25, ge=0, lt=1)
+    rough_until: float = Field(default=0.2, ge=0, lt=1)
     """Share of the budget for a radiance field that the first shape is read from; 0 starts from a sphere."""
     initial_radius: float = Field(default=0.6, gt=0, lt=1)
     """Of the sphere that training starts from where there is no first shape."""
