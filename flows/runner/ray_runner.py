@@ -59,7 +59,7 @@ class RayRunner:
 
         job = job_of(request, self._settings, self._store.uri, self._door, self._isolated)
         task = self._on_node.options(
-            name=f"{request.asset} {request.stage}",
+            name=str(request.stage),  # a label of Ray's metrics, which keep each name for good: no asset in it
             max_retries=_LOST_NODES,
             retry_exceptions=False,
             **self._cluster.placement(request.resources),

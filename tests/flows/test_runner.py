@@ -79,6 +79,20 @@ class TestRay:
         assert FolderStore(tmp_path / "store").stat(f"{request.prefix}/progress.json") is None
         assert leftovers(tmp_path) == []
 
+    def test_tasks_of_all_assets_share_their_names(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ray counts tasks by name and forgets none: with the asset in it a night's driver grows with each stage."""
+        runner, names = ray_runner(tmp_path), []
+        given = runner._on_node.options
+
+        def options(**values: Any) -> Any:
+            names.append(values["name"])
+            return given(**values)
+
+        monkeypatch.setattr(runner._on_node, "options", options)
+        for asset in ("mug", "vase"):
+            runner.run(make_request().model_copy(update={"asset": asset}), silent, never)
+        assert names == ["pose", "pose"]
+
     def test_an_error_passes_through_and_is_not_repeated(self, tmp_path: Path) -> None:
         runs = tmp_path / "runs"
         with pytest.raises(DigitizeError) as caught:
