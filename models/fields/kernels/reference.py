@@ -250,7 +250,7 @@ def cell_index(x: Tensor, cascades: int, side: int) -> Tensor:
 
 
 def look(x: Tensor, photo: Tensor, views: Tensor, starts: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What photos show at places; see ops.look."""
+    """What photos show at places; see photos.look."""
     own = views[photo]
     size, focal, middle, pose = own[:, :2], own[:, 2:4], own[:, 4:6], own[:, 6:].view(-1, 3, 4)
     camera = torch.einsum("nk,nkc->nc", x - pose[:, :, 3], pose[:, :, :3])
