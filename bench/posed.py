@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.camera import OPENGL_FROM_OPENCV, Camera, FloatArray, PosedImage, PoseSet, apply_similarity_to_c2w, matrix4
-from tasks.train.photos import PixelBank
+from tasks.train.pixel_bank import PixelBank
 
 HALF_EXTENT = 1.5
 """Half the edge of the cube around the origin that holds the object, in the scenes' world."""

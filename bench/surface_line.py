@@ -25,7 +25,7 @@ from bench.surface_rows import load_scene
 from bench.surface_scenes import Scene
 from models.camera import CameraSet, PosedImage, matrix4
 from models.digest import canonical_json
-from tasks.mesh.io import write_ply
+from models.mesh.io import write_ply
 
 GREY = 0.6
 KEPT = ("chamfer", "fscore_1pct", "fscore_0_5pct", "fscore_0_25pct", "normal_consistency", "psnr_field", "psnr_mesh")

@@ -27,18 +27,18 @@ from bench.posed import bank
 from bench.surface_scenes import EDGE_PX, VIEWS, Scene, scene
 from models.camera import PosedImage, matrix4
 from models.fields.base import Field
+from models.fields.threads import threads_of
 from models.malloc import keep_freed_memory
-from tasks.mesh.io import write_ply
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.io import write_ply
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
 from tasks.quality.geometry import TrueSurface, prepare, score, seen_by
 from tasks.quality.hull import true_silhouettes, visual_hull
 from tasks.surface.extract import extract
 from tasks.train.fit import new_field
 from tasks.train.methods import hash_density, hash_sdf
-from tasks.train.parallel import threads_of
-from tasks.train.radiance import RadianceLearner
-from tasks.train.surface import SurfaceLearner, new_surface
+from tasks.train.radiance_learner import RadianceLearner
+from tasks.train.sdf_learner import SurfaceLearner, new_surface
 
 SCENES = 1
 """Version of the scenes: a part of every row's key."""

@@ -18,8 +18,8 @@ from PIL import Image
 
 from bench.posed import View
 from models.camera import Camera, pixel_rays
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, sample_texture
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, sample_texture
 from tasks.sample import object as flask_shape
 from tasks.sample.paint import solid_colour
 

@@ -35,12 +35,12 @@ import torch  # noqa: E402
 from models.camera import Camera, PosedImage, matrix4  # noqa: E402
 from models.fields import load_field  # noqa: E402
 from models.fields.base import Field  # noqa: E402
-from tasks.mesh.mesh import Mesh  # noqa: E402
-from tasks.mesh.raycast import RayCaster, render_textured  # noqa: E402
+from models.mesh.mesh import Mesh  # noqa: E402
+from models.mesh.raycast import RayCaster, render_textured  # noqa: E402
 from tasks.surface.extract import extract  # noqa: E402
-from tasks.surface.finish import Work, finish  # noqa: E402
-from tasks.surface.line import export_tier, exporters_of  # noqa: E402
+from tasks.surface.make_tiers import Work, finish  # noqa: E402
 from tasks.surface.methods.isosurface import Options  # noqa: E402
+from tasks.surface.pipeline import export_tier, exporters_of  # noqa: E402
 from tasks.surface.project import project  # noqa: E402
 from tasks.surface.tiers import planned  # noqa: E402
 from tasks.surface.views import View  # noqa: E402

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ReasonCode
-from tasks.ingest.base import RejectedPhoto
+from models.photos import RejectedPhoto
 from tasks.ingest.measure import ByteArray, same_picture
 
 SHARPNESS_FLOOR = 0.3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from models.photos import INDEX_FILE, PhotoIndex
 from tasks.context import Context
-from tasks.ingest.base import INDEX_FILE, PhotoIndex
 from tasks.pose.base import Capture, Photo
 
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from models.camera import Camera, FloatArray, PosedImage, PoseSet
 from models.digest import canonical_json
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
+from models.photos import INDEX_FILE, PhotoIndex
 from tasks.context import Context
-from tasks.ingest.base import INDEX_FILE, PhotoIndex
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
 from tasks.quality.base import MaskKind, QualityReport
-from tasks.quality.figures import geometry_metrics, judge, mesh_metrics, pose_metrics, view_metrics
+from tasks.quality.collect import geometry_metrics, judge, mesh_metrics, pose_metrics, view_metrics
 from tasks.quality.masks import points_above_support, region_mask, silhouette_mask, true_camera
 from tasks.quality.mesh_checks import check_mesh
 from tasks.quality.methods.standard import Options
@@ -106,7 +106,7 @@ def _views(
     if not heldout:
         return []
     from models.fields import load_field
-    from tasks.train.render import render_image
+    from models.fields.render import render_image
 
     field = load_field(context.fetch_all("train") / "field", context.device)
     masks = _Masks(context, poses, photos, bool(surface_facts.get("support_cut")), truth, measured)

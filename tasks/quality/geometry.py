@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from models.camera import Plane, PosedImage, project, transform_points
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
 from tasks.quality.base import GeometryScore, SurfaceAtShare
 from tasks.quality.metrics.chamfer import chamfer
 from tasks.quality.metrics.fscore import fscore

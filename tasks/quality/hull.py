@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Camera, PosedImage, invert_rigid, pixel_rays
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Camera, Matrix4, Plane, PosedImage, pixel_rays, transform_points
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
 from tasks.quality.hull import cast_mask
 
 FloatArray = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Matrix4, Vector3, gltf_from_world, transform_points
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 from tasks.quality.base import MeshChecks
 
 DEGENERATE = 1e-12

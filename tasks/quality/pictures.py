@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Camera, Vector3, pixel_rays, rotation_between
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, render_textured
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, render_textured
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from models.camera import Vector3, gltf_from_world, invert_rigid, transform_points
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 
 
 def read_published(path: Path, up: Vector3) -> Mesh:

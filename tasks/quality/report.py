@@ -12,14 +12,14 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from models.camera import FloatArray, PoseSet, gltf_from_world, transform_points
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
+from models.photos import PhotoIndex
 from models.quality import Metric, Verdict
 from tasks.context import Context
-from tasks.ingest.base import PhotoIndex
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
 from tasks.quality.base import QualityReport
 from tasks.quality.charts import camera_plot, line_chart
-from tasks.quality.figures import MASK_TEXT
+from tasks.quality.collect import MASK_TEXT
 from tasks.quality.geometry import is_support, seen_by
 from tasks.quality.methods.standard import Options
 from tasks.quality.pictures import data_uri, distance_picture, error_map, orbit, studio, to_jpeg

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from models.camera import CameraSet, Plane, PosedImage, PoseSet
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.io import read_ply
-from tasks.mesh.mesh import Mesh
+from models.mesh.io import read_ply
+from models.mesh.mesh import Mesh
 from tasks.quality.alignment import Alignment, align
 from tasks.quality.base import AlignmentFacts, GeometryReport
 from tasks.quality.geometry import TrueSurface, prepare, score

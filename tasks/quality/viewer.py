@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Vector3, gltf_from_world, transform_points
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, sample_texture
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, sample_texture
 from tasks.quality.pictures import data_uri, to_jpeg
 
 FloatArray = npt.NDArray[np.float64]

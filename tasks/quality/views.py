@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Camera, PosedImage
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, render_textured
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, render_textured
 from tasks.quality.base import MaskKind, ViewRow
 from tasks.quality.metrics.psnr import psnr
 from tasks.quality.metrics.ssim import ssim

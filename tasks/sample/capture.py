@@ -12,11 +12,11 @@ from PIL import Image
 
 from models.camera import Camera, CameraSet, Plane, PosedImage, matrix4, project
 from models.digest import canonical_json
-from tasks.mesh.io import write_ply
+from models.mesh.io import write_ply
 from tasks.sample.mat import BAR_A, BAR_B, BAR_M
 
 if TYPE_CHECKING:
-    from tasks.mesh.raycast import RayCaster
+    from models.mesh.raycast import RayCaster
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.mesh.raycast import RayCaster
+from models.mesh.raycast import RayCaster
 from tasks.sample.noise import Float32Array, FloatArray
 
 _ROOM, _KEY, _FILL = 0.62, 1.05, 0.35

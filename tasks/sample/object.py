@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 
 FloatArray = npt.NDArray[np.float64]
 

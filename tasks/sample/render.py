@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Camera, pixel_rays
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import Hits, RayCaster
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import Hits, RayCaster
 from tasks.sample import object as shape
 from tasks.sample.light import irradiance
 from tasks.sample.mat import MAT_RADIUS_M, draw_mat, mat_colour

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.camera import project
-from tasks.mesh.mesh import ByteArray, FloatArray, IntArray, Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import ByteArray, FloatArray, IntArray, Mesh
+from models.mesh.raycast import RayCaster
+from models.mesh.topology import vertex_normals
 from tasks.surface.exposure import correction, log_gains
 from tasks.surface.gutter import dilate
 from tasks.surface.raster import Texels, ranges, rasterize
-from tasks.surface.topology import vertex_normals
 from tasks.surface.unwrap import Atlas
 from tasks.surface.views import View
 from tasks.surface.weights import VertexViews, keep_best, vertex_views

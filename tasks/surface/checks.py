@@ -8,9 +8,9 @@ import numpy as np
 
 from models.camera import FloatArray
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import face_normals
-from tasks.surface.topology import components, edge_table, face_areas, signed_volume
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import face_normals
+from models.mesh.topology import components, edge_table, face_areas, signed_volume
 
 SLACK = 1e-6
 """Share of the box's side by which rounding may carry a vertex over its walls."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import IntArray, Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import IntArray, Mesh
+from models.mesh.raycast import RayCaster
+from models.mesh.topology import boundary_loops, components, face_areas, keep_faces
 from tasks.surface.polygons import triangulate
-from tasks.surface.topology import boundary_loops, components, face_areas, keep_faces
 from tasks.surface.views import View, pixel_grid
 
 RAYS_PER_VIEW = 60_000

@@ -9,7 +9,7 @@ import torch
 
 from models.camera import FloatArray, Matrix4, similarity_scale, transform_points
 from models.fields.base import Field
-from tasks.mesh.mesh import ByteArray
+from models.mesh.mesh import ByteArray
 
 _BATCH = 1 << 17
 

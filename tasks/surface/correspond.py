@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mesh.mesh import FloatArray, IntArray, Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import FloatArray, IntArray, Mesh
+from models.mesh.raycast import RayCaster
 
 AGREE = 0.2
 """Cosine between both normals below which a hit belongs to another sheet."""

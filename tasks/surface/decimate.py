@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tasks.mesh.mesh import IntArray, Mesh
+from models.mesh.mesh import IntArray, Mesh
+from models.mesh.topology import components, edge_table, face_areas, keep_faces
 from tasks.surface.intersect import untangle
 from tasks.surface.manifold import make_manifold
-from tasks.surface.topology import components, edge_table, face_areas, keep_faces
 
 LONGEST = 4.0
 """No edge is longer than this many edges of an evenly meshed surface: what is known at vertices stays local."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mesh.mesh import ByteArray, FloatArray, Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import ByteArray, FloatArray, Mesh
+from models.mesh.raycast import RayCaster
+from models.mesh.topology import vertex_normals
 from tasks.surface.correspond import interpolate, match
 from tasks.surface.gutter import dilate
 from tasks.surface.raster import Texels
-from tasks.surface.topology import vertex_normals
 from tasks.surface.unwrap import Atlas
 
 REACH = 0.01

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mesh.mesh import ByteArray, FloatArray
+from models.mesh.mesh import ByteArray, FloatArray
 from tasks.surface.weights import VertexViews
 
 DARKEST, BRIGHTEST = 8, 247

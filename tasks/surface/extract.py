@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.fields.base import Field
-from tasks.mesh.mesh import IntArray, Mesh
+from models.mesh.mesh import IntArray, Mesh
 from tasks.surface.sampler import LIMIT, BoolGrid, Grid, Sampler
 
 BRICK = 16

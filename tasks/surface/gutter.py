@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mesh.mesh import ByteArray, IntArray
+from models.mesh.mesh import ByteArray, IntArray
 
 Float32Array = npt.NDArray[np.float32]
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Matrix4, Plane, transform_points
-from tasks.mesh.mesh import FloatArray, Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import FloatArray, Mesh
+from models.mesh.raycast import RayCaster
 from tasks.surface.support import heights
 
 RESOLUTION = 128

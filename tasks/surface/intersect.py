@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.mesh.mesh import FloatArray, IntArray, Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import FloatArray, IntArray, Mesh
+from models.mesh.raycast import RayCaster
+from models.mesh.topology import BoolArray, edge_table, keep_faces
 from tasks.surface.clean import fill_holes, tidy
 from tasks.surface.manifold import make_manifold
-from tasks.surface.topology import BoolArray, edge_table, keep_faces
 
 SMOOTHINGS = 6
 """Rounds in which the corners of such faces move towards their neighbours, before the faces are cut out instead."""

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from models.camera import Matrix4, pixel_rays, similarity_scale, transform_points
 from models.fields.base import Field
-from tasks.mesh.mesh import FloatArray, Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import FloatArray, Mesh
+from models.mesh.raycast import RayCaster
 from tasks.surface.extract import extract
 from tasks.surface.views import View
 
@@ -57,7 +57,7 @@ def rank_levels(
         broken_share: as `extract` has it.
         keep: which points [N, 3] of the world matter, as [N] bool (those above the support); all if None.
     """
-    from tasks.train.render import render_image
+    from models.fields.render import render_image
 
     pictures = []
     for number in np.unique(np.linspace(0, len(views) - 1, VIEWS).astype(int)):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.mesh.mesh import IntArray, Mesh
+from models.mesh.mesh import IntArray, Mesh
+from models.mesh.topology import boundary_loops, components, edge_table, face_areas, keep_faces
 from tasks.surface.clean import fill_holes, tidy
-from tasks.surface.topology import boundary_loops, components, edge_table, face_areas, keep_faces
 
 ROUNDS = 4
 FEWEST = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mesh.mesh import FloatArray, IntArray
+from models.mesh.mesh import FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from models.fields.base import Field
-from tasks.mesh.mesh import FloatArray, Mesh
+from models.mesh.mesh import FloatArray, Mesh
 
 STEPS = 3
 REACH = 0.5

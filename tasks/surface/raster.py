@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mesh.mesh import FloatArray, IntArray, Mesh
+from models.mesh.mesh import FloatArray, IntArray, Mesh
 
 
 @dataclass(frozen=True)

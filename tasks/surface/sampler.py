@@ -10,7 +10,7 @@ import torch
 
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
-from tasks.mesh.mesh import IntArray
+from models.mesh.mesh import IntArray
 
 Grid = npt.NDArray[np.float32]
 """Inside-ness: positive inside, in cells for distances, in logarithms of density / level for densities."""

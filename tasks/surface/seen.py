@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import project
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
-from tasks.surface.topology import keep_faces, vertex_normals
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
+from models.mesh.topology import keep_faces, vertex_normals
 from tasks.surface.views import View
 
 SIGHTS = 2

@@ -14,16 +14,16 @@ import numpy as np
 from models.camera import FloatArray, PoseSet, similarity_scale, transform_points
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
+from models.mesh.mesh import Mesh
 from models.results import Reason
 from tasks.context import Context
-from tasks.mesh.mesh import Mesh
-from tasks.surface.base import ShapeOptions
 from tasks.surface.checks import check_surface, check_walls
 from tasks.surface.clean import Cleaned, clean
 from tasks.surface.extract import extract, round_resolution
 from tasks.surface.hidden import hidden_cells
 from tasks.surface.level import rank_levels
 from tasks.surface.manifold import hole_report, make_manifold
+from tasks.surface.options import ShapeOptions
 from tasks.surface.project import project
 from tasks.surface.seen import seen_vertices, without_unseen
 from tasks.surface.support import cap, cut, heights

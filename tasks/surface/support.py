@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.camera import Plane
-from tasks.mesh.mesh import FloatArray, IntArray, Mesh
+from models.mesh.mesh import FloatArray, IntArray, Mesh
+from models.mesh.topology import boundary_loops, keep_faces
 from tasks.surface.polygons import area, contains, triangulate, with_holes
-from tasks.surface.topology import boundary_loops, keep_faces
 
 
 def heights(plane: Plane, points: FloatArray) -> FloatArray:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import FloatArray, IntArray, Mesh
-from tasks.mesh.raycast import face_normals
-from tasks.surface.topology import edge_table, places
+from models.mesh.mesh import FloatArray, IntArray, Mesh
+from models.mesh.raycast import face_normals
+from models.mesh.topology import edge_table, places
 
 PART_FACES = 8_000
 """Charting one part takes about (faces)^1.6: larger meshes are charted in parts of at most this size."""

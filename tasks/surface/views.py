@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.camera import Camera, FloatArray, PosedImage, pixel_rays
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import ByteArray
+from models.mesh.mesh import ByteArray
 
 
 @dataclass(frozen=True)

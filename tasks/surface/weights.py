@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import project
-from tasks.mesh.mesh import ByteArray, Mesh
-from tasks.mesh.raycast import RayCaster
-from tasks.surface.topology import vertex_normals
+from models.mesh.mesh import ByteArray, Mesh
+from models.mesh.raycast import RayCaster
+from models.mesh.topology import vertex_normals
 from tasks.surface.views import View
 
 Float32Array = npt.NDArray[np.float32]

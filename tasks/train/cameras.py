@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.camera import CameraSet, PosedImage, matrix4, similarity_scale
-from tasks.train.photos import Pixels
+from tasks.train.pixel_bank import Pixels
 
 
 class CameraChange(NamedTuple):

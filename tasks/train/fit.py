@@ -11,13 +11,13 @@ import torch
 from models.camera import CameraSet, PoseSet
 from models.fields.base import Field
 from models.fields.hash_density import HashDensityField
+from models.fields.threads import threads_of
 from tasks.context import Context
 from tasks.train.cameras import CameraChange
 from tasks.train.inputs import forbid_hidden, open_photos
 from tasks.train.memory import fitting
 from tasks.train.methods.hash_density import Options
-from tasks.train.parallel import threads_of
-from tasks.train.radiance import RadianceLearner
+from tasks.train.radiance_learner import RadianceLearner
 from tasks.train.trainer import Progress, train
 
 FEATURES = 16

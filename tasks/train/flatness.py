@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from tasks.train.photometric import PATCH, TEXTURE
-from tasks.train.photos import PixelBank
+from tasks.train.pixel_bank import PixelBank
 
 REACH = (0.008, 0.1)
 """Shortest and longest reach of a difference, in field units."""

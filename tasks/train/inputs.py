@@ -13,7 +13,7 @@ from models.errors import DigitizeError, ReasonCode
 from models.fields.kernels.reference import COARSE
 from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
-from tasks.train.photos import Photo, PixelBank, bytes_of, cameras_in_field, load_bank, read_photo
+from tasks.train.pixel_bank import Photo, PixelBank, bytes_of, cameras_in_field, load_bank, read_photo
 from tasks.train.stream import StreamBank
 from tasks.train.visibility import hidden_cells
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from tasks.train.photos import PixelBank
+from tasks.train.pixel_bank import PixelBank
 
 PATCH = 7
 """Edge of a patch in pixels, odd."""

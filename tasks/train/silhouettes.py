@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tasks.train.photos import PixelBank
+from tasks.train.pixel_bank import PixelBank
 
 PHOTOS = 64
 """Looked at in a step; of more, that many are drawn."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.camera import Camera
-from tasks.train.photos import (
+from tasks.train.pixel_bank import (
     BYTES_A_PIXEL,
     Photo,
     Pixels,

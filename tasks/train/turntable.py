@@ -13,7 +13,7 @@ from PIL import Image
 from models.camera import Camera, FloatArray, PoseSet, similarity_scale
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
-from tasks.train.render import SURE, Render, render_image
+from models.fields.render import SURE, Render, render_image
 
 What = Literal["rgb", "depth", "normals"]
 DISTANCE, ELEVATION_DEG = 3.0, 20.0

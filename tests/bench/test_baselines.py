@@ -17,7 +17,7 @@ from bench.posed import bank, load_views, write_pose_outputs
 from models.camera import PoseSet, project
 from models.fields.kernels.levels import level_table
 from models.fields.kernels.ops import encode
-from tasks.train.photos import load_bank
+from tasks.train.pixel_bank import load_bank
 
 EYE = np.array([0.0, -4.0, 0.0])
 

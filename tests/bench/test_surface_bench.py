@@ -11,7 +11,7 @@ from bench.surface import figures, key
 from bench.surface_rows import cleaned, parts
 from bench.surface_scenes import DISTANCE, OBJECTS, VIEWS, camera_pose, chair, knot, spot
 from models.camera import Camera, PosedImage, matrix4
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 from tasks.train.methods import hash_sdf
 
 

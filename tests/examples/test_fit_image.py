@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from examples.fit_image import ENCODINGS, Fit, fit, synthetic_picture
-from tasks.train.parallel import threads_of
+from models.fields.threads import threads_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE, STEPS = 64, 200

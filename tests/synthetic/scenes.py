@@ -14,8 +14,8 @@ from PIL import Image
 
 from models.camera import Camera, FloatArray, Plane, PosedImage, PoseSet, matrix4, project
 from models.digest import canonical_json
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, Render, render_textured, sample_texture
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, Render, render_textured, sample_texture
 
 GREY = (0.62, 0.62, 0.62)
 

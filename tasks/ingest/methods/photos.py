@@ -71,7 +71,7 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
 
 
 def ingest(context: Context, options: Options) -> StageResult:
-    """Run the stage: see `tasks.ingest.take_in`."""
-    from tasks.ingest.take_in import take_in
+    """Run the stage: see `tasks.ingest.pipeline`."""
+    from tasks.ingest.pipeline import take_in
 
     return take_in(context, options)

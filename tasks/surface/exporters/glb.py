@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.camera import Vector3
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 from tasks.surface.exporters.gltf import Document, geometry_of
 
 SUFFIX = ".glb"

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.camera import Vector3
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 from tasks.surface.exporters.gltf import Document, Geometry, geometry_of
 
 SUFFIX = ".draco.glb"

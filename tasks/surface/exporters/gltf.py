@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Vector3, gltf_from_world, transform_points
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
+from models.mesh.topology import vertex_normals
 from tasks.surface.exporters.texture import encode, maps_of, uv_of
-from tasks.surface.topology import vertex_normals
 
 ROUGHNESS = 0.9
 """Photographs hold no gloss of their own to be measured: nearly matt looks right under any light."""

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Vector3
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
+from models.mesh.topology import vertex_normals
 from tasks.surface.exporters.texture import uv_of, write_maps
-from tasks.surface.topology import vertex_normals
 
 SUFFIX = ".obj"
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.camera import Vector3
-from tasks.mesh.io import write_ply
-from tasks.mesh.mesh import Mesh
+from models.mesh.io import write_ply
+from models.mesh.mesh import Mesh
 from tasks.surface.exporters.texture import uv_of, write_maps
 
 SUFFIX = ".ply"

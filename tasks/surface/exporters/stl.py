@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from models.camera import Vector3, gltf_from_world, transform_points
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import face_normals
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import face_normals
 
 SUFFIX = ".stl"
 MILLIMETRES = 1000.0

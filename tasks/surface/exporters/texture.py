@@ -9,7 +9,7 @@ from typing import Literal
 from PIL import Image
 
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import ByteArray, FloatArray, Mesh
+from models.mesh.mesh import ByteArray, FloatArray, Mesh
 
 JPEG_QUALITY = 95
 NAMES = {"color": "texture", "normal": "normal_map", "occlusion": "occlusion"}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.camera import Vector3
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 from tasks.surface.exporters.gltf import ROUGHNESS, geometry_of
 from tasks.surface.exporters.texture import encode, maps_of
 

@@ -109,6 +109,6 @@ def surface(context: Context, options: Options) -> StageResult:
 
     Raises DigitizeError(empty_surface, all_floaters, inside_out, ...) when no level of the field gives a surface.
     """
-    from tasks.surface.line import make_surface
+    from tasks.surface.pipeline import make_surface
 
     return make_surface(context, options)

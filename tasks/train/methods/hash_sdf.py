@@ -115,6 +115,6 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
 
 def fit(poses: PoseSet, options: Options, context: Context) -> Fitted:
     """Train on the pictures of the input `pose`."""
-    from tasks.train.surface import fit_surface
+    from tasks.train.sdf_learner import fit_surface
 
     return fit_surface(poses, options, context)

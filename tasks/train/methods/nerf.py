@@ -134,6 +134,6 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
 
 def fit(poses: PoseSet, options: Options, context: Context) -> Fitted:
     """Train on the pictures of the input `pose`."""
-    from tasks.train.nerf import fit_nerf
+    from tasks.train.nerf_learner import fit_nerf
 
     return fit_nerf(poses, options, context)

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from infra.storage import FolderStore, open_store
+from models.photos import PhotoIndex
 from models.results import ArtifactRef, Stage, StageRequest, StageResult
 from tasks.context import Context
 from tasks.ingest import task
-from tasks.ingest.base import PhotoIndex
 from tasks.ingest.methods import photos
 
 SIZE = (640, 480)

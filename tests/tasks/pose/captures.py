@@ -12,11 +12,11 @@ from PIL import Image
 from infra.storage import FolderStore
 from models.camera import FloatArray, PosedImage
 from models.digest import sha256_file
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import render_textured
 from models.results import ArtifactRef, FileRef, Stage, StageRequest
 from tasks import registry
 from tasks.context import Context
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import render_textured
 from tests.support import make_context
 from tests.synthetic.scenes import ring_cameras
 

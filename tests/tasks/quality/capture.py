@@ -28,12 +28,12 @@ from models.camera import (
     transform_points,
 )
 from models.digest import canonical_json, sha256_file
+from models.mesh.io import write_ply
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, render_textured
+from models.photos import IngestedPhoto, PhotoIndex, RejectedPhoto
 from models.results import ArtifactRef, FileRef, Stage, StageRequest
 from tasks.context import Context
-from tasks.ingest.base import IngestedPhoto, PhotoIndex, RejectedPhoto
-from tasks.mesh.io import write_ply
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, render_textured
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 170.0
 TIERS = {
@@ -276,9 +276,9 @@ def use_field(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, similarity: np.ndarra
         picture = render_textured(surface, camera, c2w, background=(0.5, 0.5, 0.5), supersample=2)
         return types.SimpleNamespace(rgb=picture.rgb, depth=picture.depth, opacity=picture.mask.astype(np.float32))
 
-    module = types.ModuleType("tasks.train.render")
+    module = types.ModuleType("models.fields.render")
     module.render_image = render_image  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tasks.train.render", module)
+    monkeypatch.setitem(sys.modules, "models.fields.render", module)
     import models.fields
 
     field = types.SimpleNamespace(surrounded=True)

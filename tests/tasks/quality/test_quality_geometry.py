@@ -3,8 +3,8 @@ import pytest
 
 from models.camera import Plane, PosedImage, apply_similarity_to_c2w, matrix4, transform_points
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
 from tasks.quality.alignment import align
 from tasks.quality.geometry import is_support, prepare, sample_surface, score, seen_by
 from tasks.quality.hull import cast_mask, silhouette, true_silhouettes, visual_hull

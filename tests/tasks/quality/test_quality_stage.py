@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from models.errors import DigitizeError, ReasonCode
+from models.mesh.mesh import Mesh
 from models.quality import Gate, Verdict
 from models.results import Stage, StageResult
 from tasks import registry
-from tasks.mesh.mesh import Mesh
 from tasks.quality import task
 from tasks.quality.base import QualityReport
 from tasks.quality.masks import dilate, points_above_support, region_mask, true_camera

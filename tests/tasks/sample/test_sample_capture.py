@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from models.camera import CameraSet, Plane, project
+from models.mesh.io import read_ply
+from models.mesh.raycast import render_textured
 from models.spec import MarkedPoint, ScaleKind
 from models.spec_yaml import load_spec
 from tasks.ingest.exif import read_camera
-from tasks.mesh.io import read_ply
-from tasks.mesh.raycast import render_textured
 from tasks.sample.capture import write_sample
 from tasks.sample.mat import BAR_A, BAR_B, BAR_M
 from tests.synthetic.fixtures import tiny_capture  # noqa: F401

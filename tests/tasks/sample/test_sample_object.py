@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
 from tasks.sample import object as shape
 from tasks.sample.capture import sample_cameras
 from tasks.sample.paint import solid_colour

@@ -14,14 +14,14 @@ from PIL import Image
 
 from models.camera import Plane
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
+from models.mesh.topology import components, keep_faces, signed_volume
 from tasks.surface.checks import check_surface, statistics
 from tasks.surface.clean import clean, fill_holes, look, tidy
 from tasks.surface.decimate import decimate, split_long_edges
 from tasks.surface.polygons import area, triangulate, with_holes
 from tasks.surface.support import cap, cut
-from tasks.surface.topology import components, keep_faces, signed_volume
 from tasks.surface.views import View
 from tests.synthetic import scenes
 

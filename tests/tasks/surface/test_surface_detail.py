@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, face_normals, sample_texture
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, face_normals, sample_texture
+from models.mesh.topology import vertex_normals
 from tasks.surface.correspond import barycentric, interpolate, match
 from tasks.surface.detail import Source, normal_map, occlusion_map, sky_seen
-from tasks.surface.finish import Work, coloured, finish
+from tasks.surface.make_tiers import Work, coloured, finish
 from tasks.surface.methods.isosurface import Options
 from tasks.surface.raster import rasterize
 from tasks.surface.tiers import TIERS, file_stem, planned
-from tasks.surface.topology import vertex_normals
 from tasks.surface.unwrap import unwrap
 from tasks.surface.views import View
 from tests.synthetic import scenes

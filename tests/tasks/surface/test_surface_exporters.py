@@ -19,12 +19,12 @@ from PIL import Image
 
 from models.camera import gltf_from_world
 from models.errors import DigitizeError
-from tasks.mesh.io import read_ply
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, sample_texture
+from models.mesh.io import read_ply
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, sample_texture
+from models.mesh.topology import vertex_normals
 from tasks.surface.correspond import barycentric
 from tasks.surface.exporters import glb, glb_draco, obj, ply, stl, usdz
-from tasks.surface.topology import vertex_normals
 from tasks.surface.unwrap import textured, unwrap
 from tests.synthetic import scenes
 

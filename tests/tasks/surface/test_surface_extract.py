@@ -12,11 +12,11 @@ from skimage.measure import marching_cubes
 
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
+from models.mesh.topology import face_areas, signed_volume
 from tasks.surface import extract as module
 from tasks.surface.checks import check_walls, statistics
 from tasks.surface.extract import NUDGE, extract
 from tasks.surface.sampler import LIMIT
-from tasks.surface.topology import face_areas, signed_volume
 from tests.models.fields.analytic import SphereField, TorusField
 
 

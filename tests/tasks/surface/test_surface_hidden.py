@@ -8,10 +8,10 @@ from torch import Tensor
 
 from models.camera import Plane, matrix4
 from models.fields.base import Field
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
+from models.mesh.topology import signed_volume
 from tasks.surface.extract import extract
 from tasks.surface.hidden import hidden_cells
-from tasks.surface.topology import signed_volume
 from tests.models.fields.analytic import SphereField
 
 WORLD = matrix4(np.eye(4))

@@ -8,7 +8,7 @@ import numpy as np
 import open3d
 import pytest
 
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 from tasks.surface.checks import statistics
 from tasks.surface.decimate import collapse, decimate
 from tasks.surface.intersect import self_intersections, untangle

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
+from models.mesh.topology import components, keep_faces, places, signed_volume, vertex_normals
 from tasks.surface.checks import statistics
 from tasks.surface.manifold import hole_report, make_manifold, split_fans
-from tasks.surface.topology import components, keep_faces, places, signed_volume, vertex_normals
 from tests.synthetic import scenes
 
 

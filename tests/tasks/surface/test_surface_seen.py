@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from models.camera import Plane
-from tasks.mesh.io import read_ply, write_ply
-from tasks.mesh.mesh import Mesh
+from models.mesh.io import read_ply, write_ply
+from models.mesh.mesh import Mesh
 from tasks.surface.extract import extract
 from tasks.surface.project import project
 from tasks.surface.seen import seen_vertices, without_unseen

@@ -17,11 +17,11 @@ from models.camera import Plane, PoseSet
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
+from models.mesh.io import read_ply
+from models.mesh.raycast import render_textured
 from models.quality import Verdict
 from models.results import ArtifactRef, FileRef, Stage, StageRequest, StageResult
 from tasks.context import Context
-from tasks.mesh.io import read_ply
-from tasks.mesh.raycast import render_textured
 from tasks.registry import effective_options, method
 from tasks.surface.task import run
 from tests.models.fields.analytic import SphereField
@@ -240,7 +240,7 @@ def test_a_format_whose_package_is_missing_is_noticed_at_once(
     pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.surface.exporters.usdz.REQUIRES", "a_package_that_nobody_has")
-    monkeypatch.setattr("tasks.surface.line.find_shape", lambda *given: pytest.fail("work was done"))
+    monkeypatch.setattr("tasks.surface.pipeline.find_shape", lambda *given: pytest.fail("work was done"))
     context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"), formats=("glb", "usdz"))
     with pytest.raises(DigitizeError) as caught:
         ran(context)

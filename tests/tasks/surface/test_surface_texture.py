@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from models.camera import PoseSet
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import render_textured, sample_texture
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import render_textured, sample_texture
 from tasks.surface.bake import Baked, bake, bilinear
 from tasks.surface.exposure import linear_from_srgb, srgb_from_linear
 from tasks.surface.gutter import dilate

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.camera import Camera
 from tasks.train import flatness
 from tasks.train.flatness import bending, plain_pixels
-from tasks.train.photos import PixelBank
+from tasks.train.pixel_bank import PixelBank
 from tests.synthetic.scenes import look_at
 
 

@@ -20,13 +20,14 @@ from infra.storage import FolderStore
 from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
+from models.fields.render import render_image
 from models.results import ArtifactRef, Stage, StageRequest
 from tasks.context import Context
 from tasks.registry import effective_options
-from tasks.train import nerf, stream, task, trainer
+from tasks.train import nerf_learner as nerf
+from tasks.train import stream, task, trainer
 from tasks.train.inputs import open_bank
 from tasks.train.methods.nerf import PRESETS, Options, estimate, resources
-from tasks.train.render import render_image
 from tests.support import make_context
 from tests.tasks.train.train_capture import write_capture
 

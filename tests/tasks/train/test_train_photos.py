@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from models.camera import Camera, PosedImage, PoseSet, apply_similarity_to_c2w, matrix4
 from models.errors import DigitizeError, ReasonCode
 from models.fields.occupancy import cell_centres
+from models.fields.render import field_rays
 from tasks.train.inputs import open_photos
-from tasks.train.photos import Photo, PixelBank, cameras_in_field, load_bank, read_photo
-from tasks.train.render import field_rays
+from tasks.train.pixel_bank import Photo, PixelBank, cameras_in_field, load_bank, read_photo
 from tasks.train.stream import TURN_EVERY, StreamBank
 from tasks.train.visibility import hidden_cells
 from tests.models.fields.analytic import SphereField
@@ -154,7 +154,7 @@ def test_cells_near_cameras_and_out_of_sight_stay_empty() -> None:
 
 
 def test_a_rendered_sphere_is_where_it_should_be() -> None:
-    from tasks.train.render import render_image
+    from models.fields.render import render_image
 
     camera = Camera(width=41, height=31, fx=60.0, fy=60.0, cx=20.5, cy=15.5)
     world_from_field = np.diag([2.0, 2.0, 2.0, 1.0])

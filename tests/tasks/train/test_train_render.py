@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.camera import Camera, PoseSet, matrix4, pixel_rays, transform_points
 from models.errors import DigitizeError
-from tasks.train.render import render_image
+from models.fields.render import render_image
 from tasks.train.turntable import DISTANCE, ELEVATION_DEG, orbit, still, turntable
 from tests.models.fields.analytic import SphereField
 from tests.synthetic.scenes import fibonacci_cameras, look_at

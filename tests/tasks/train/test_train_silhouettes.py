@@ -9,9 +9,9 @@ import torch
 from models.camera import Camera, pixel_rays
 from tasks.train import silhouettes
 from tasks.train.methods.hash_sdf import Options
-from tasks.train.photos import PixelBank
+from tasks.train.pixel_bank import PixelBank
+from tasks.train.sdf_learner import SurfaceLearner, new_surface
 from tasks.train.silhouettes import Silhouettes
-from tasks.train.surface import SurfaceLearner, new_surface
 from tests.synthetic.scenes import look_at
 
 RADIUS, SIZE, FINE = 0.5, 96, 6

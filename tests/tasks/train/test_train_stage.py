@@ -16,16 +16,17 @@ from infra.storage import FolderStore
 from models.camera import PoseSet, similarity_scale
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
+from models.fields.render import render_image
 from models.ladder import SteppedDown
 from tasks.commit import find_done, run_stage
 from tasks.context import Context
-from tasks.train import radiance, task, trainer
+from tasks.train import radiance_learner as radiance
+from tasks.train import task, trainer
 from tasks.train.fit import new_field
 from tasks.train.inputs import open_bank
 from tasks.train.memory import _smaller
 from tasks.train.methods.hash_density import Options, estimate
-from tasks.train.radiance import RadianceLearner
-from tasks.train.render import render_image
+from tasks.train.radiance_learner import RadianceLearner
 from tasks.train.trainer import StepFacts
 from tests.tasks.train.train_capture import train_context, write_capture
 

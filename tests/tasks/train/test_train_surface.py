@@ -18,9 +18,9 @@ from models.fields.hash_sdf import HashSDFField
 from tasks.context import Context
 from tasks.registry import effective_options
 from tasks.train import task, trainer
+from tasks.train.initial_shape import BAND, distances
 from tasks.train.photometric import PATCH, PhotoConsistency, Surface, ncc, neighbours
-from tasks.train.photos import PixelBank
-from tasks.train.rough import BAND, distances
+from tasks.train.pixel_bank import PixelBank
 from tests.tasks.train.train_capture import TINY, train_context, write_capture
 
 SURFACE = {**TINY, "steps": 450, "samples_per_step": 6000, "evaluate_every": 450, "levels_from": 3, "ncc_patches": 64}

@@ -12,8 +12,8 @@ from scipy.ndimage import map_coordinates
 from models.camera import Camera, project
 from models.fields.kernels import cpu
 from models.fields.kernels.ops import reference_backend
-from models.fields.kernels.photos import Looked
-from tasks.train.photos import PixelBank
+from models.fields.kernels.sample_photos import Looked
+from tasks.train.pixel_bank import PixelBank
 from tests.synthetic.scenes import look_at
 
 CAMERAS = (

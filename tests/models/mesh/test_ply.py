@@ -9,8 +9,8 @@ import pytest
 import trimesh
 
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.io import read_ply, write_ply
-from tasks.mesh.mesh import Mesh
+from models.mesh.io import read_ply, write_ply
+from models.mesh.mesh import Mesh
 
 RNG = np.random.default_rng(0)
 MESH = Mesh(

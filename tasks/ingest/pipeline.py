@@ -15,11 +15,11 @@ from PIL import Image
 
 from models.digest import canonical_json, sha256_file
 from models.errors import DigitizeError, ReasonCode
+from models.photos import INDEX_FILE, IngestedPhoto, PhotoIndex, RejectedPhoto
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks.context import Context
 from tasks.ingest.archive import ArchiveLimits
-from tasks.ingest.base import INDEX_FILE, IngestedPhoto, PhotoIndex, RejectedPhoto
 from tasks.ingest.decode import Decoded, binary, decode, decode_mask, fitted, save_jpeg
 from tasks.ingest.masks import check_size, match_masks, usable
 from tasks.ingest.measure import grey, sharpness, thumbnail

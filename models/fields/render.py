@@ -14,7 +14,7 @@ from models.camera import Camera, pixel_rays, similarity_scale
 from models.fields.base import Field
 from models.fields.kernels.ops import composite, visible_counts
 from models.fields.march import cube_interval, march
-from tasks.train.parallel import threads_of
+from models.fields.threads import threads_of
 
 TILE = 1 << 13
 """Rays that are rendered together."""

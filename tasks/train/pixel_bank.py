@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.camera import Camera, PosedImage, apply_similarity_to_c2w
 from models.errors import DigitizeError, ReasonCode
-from models.fields.kernels.photos import Looked, look
+from models.fields.kernels.sample_photos import Looked, look
 
 BYTES_A_PIXEL = 4
 """Colour and mask."""

@@ -13,13 +13,13 @@ from models.fields.hash_density import HashDensityField
 from models.fields.hash_encoding import HashEncoding
 from models.fields.kernels.ops import Composited, SparseAdam, composite, visible_counts
 from models.fields.march import Samples, cube_interval, march
+from models.fields.render import OPAQUE, trace
 from models.fields.sh import spherical_harmonics
 from tasks.train.average import WeightAverage
 from tasks.train.cameras import CameraRefinement
 from tasks.train.error_map import ErrorMap
 from tasks.train.methods.hash_density import Options
-from tasks.train.photos import PixelBank, Pixels
-from tasks.train.render import OPAQUE, trace
+from tasks.train.pixel_bank import PixelBank, Pixels
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 

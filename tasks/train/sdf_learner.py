@@ -14,16 +14,16 @@ from models.fields.hash_density import HashDensityField
 from models.fields.hash_sdf import GAP, HashSDFField
 from models.fields.kernels.ops import composite, visible_counts
 from models.fields.march import Samples, cube_interval, march
+from models.fields.render import OPAQUE
 from models.fields.sh import SH_WIDTH, spherical_harmonics
 from tasks.context import Context
 from tasks.train.fit import FEATURES, Fitted, field_arguments, fit_field
 from tasks.train.flatness import bending, plain_pixels
+from tasks.train.initial_shape import imprint, rough_shape
 from tasks.train.methods.hash_sdf import Options
 from tasks.train.photometric import PhotoConsistency, Surface
-from tasks.train.photos import PixelBank, Pixels
-from tasks.train.radiance import Batch, RadianceLearner
-from tasks.train.render import OPAQUE
-from tasks.train.rough import imprint, rough_shape
+from tasks.train.pixel_bank import PixelBank, Pixels
+from tasks.train.radiance_learner import Batch, RadianceLearner
 from tasks.train.silhouettes import Silhouettes
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts

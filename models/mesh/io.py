@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import DigitizeError, ReasonCode
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 
 _TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),

@@ -14,15 +14,15 @@ from models.camera import FloatArray, PoseSet, transform_points
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
+from models.mesh.io import write_ply
+from models.mesh.mesh import Mesh
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks.context import Context
-from tasks.mesh.io import write_ply
-from tasks.mesh.mesh import Mesh
 from tasks.surface.bake import Baked
-from tasks.surface.base import SurfaceOptions
 from tasks.surface.colour import field_colours
-from tasks.surface.finish import Finished, Work, coloured, finish
+from tasks.surface.make_tiers import Finished, Work, coloured, finish
+from tasks.surface.options import SurfaceOptions
 from tasks.surface.shape import CUBE, find_shape
 from tasks.surface.tiers import Tier, file_stem, planned
 from tasks.surface.views import View

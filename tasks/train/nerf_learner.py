@@ -17,12 +17,12 @@ from torch import Tensor
 from models.camera import PoseSet
 from models.fields.march import cube_interval
 from models.fields.nerf import NerfField
+from models.fields.threads import threads_of
 from tasks.context import Context
 from tasks.train.fit import Fitted
 from tasks.train.inputs import check_memory, forbid_hidden, megapixels_of, open_photos
 from tasks.train.methods.nerf import SLICE_SAMPLES, Options, estimate
-from tasks.train.parallel import threads_of
-from tasks.train.photos import PixelBank, Pixels
+from tasks.train.pixel_bank import PixelBank, Pixels
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts, train
 

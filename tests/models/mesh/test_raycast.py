@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.camera import Camera, pixel_rays, project
-from tasks.mesh.mesh import Mesh
-from tasks.mesh.raycast import RayCaster, render_textured, sample_texture
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, render_textured, sample_texture
 
 SPHERE = trimesh.creation.icosphere(subdivisions=5, radius=1.0)
 BALL = Mesh(np.asarray(SPHERE.vertices), np.asarray(SPHERE.faces, dtype=np.int64))

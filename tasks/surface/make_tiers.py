@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from models.camera import FloatArray
-from tasks.mesh.mesh import ByteArray, Mesh
-from tasks.mesh.raycast import RayCaster, sample_texture
+from models.mesh.mesh import ByteArray, Mesh
+from models.mesh.raycast import RayCaster, sample_texture
+from models.mesh.topology import vertex_normals
 from tasks.surface.bake import Baked, Fill, bake, resized
-from tasks.surface.base import SurfaceOptions
 from tasks.surface.checks import check_surface, statistics
 from tasks.surface.correspond import match
 from tasks.surface.decimate import decimate
 from tasks.surface.detail import REACH, Source, normal_map, occlusion_map, resized_normals, sky_seen
 from tasks.surface.gutter import dilate
+from tasks.surface.options import SurfaceOptions
 from tasks.surface.raster import Texels, rasterize
 from tasks.surface.tiers import Tier
-from tasks.surface.topology import vertex_normals
 from tasks.surface.unwrap import Atlas, textured, unwrap
 from tasks.surface.views import View
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Camera, pixel_rays
-from tasks.mesh.mesh import Mesh
+from models.mesh.mesh import Mesh
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
