@@ -30,6 +30,7 @@ from bench.orchestration import (  # noqa: E402
     GPU_SHARES,
     LINE_SECONDS,
     SPREAD,
+    STAGES,
     flows_seconds,
     noop_method,
     plan_of,
@@ -37,7 +38,7 @@ from bench.orchestration import (  # noqa: E402
 )
 from flows.capacity import Losses, Outcome, Simulation, Site, StageCost  # noqa: E402
 from flows.scheduling import filling  # noqa: E402
-from models.results import STAGES, Stage  # noqa: E402
+from models.stage import Stage  # noqa: E402
 from tasks import registry  # noqa: E402
 
 LOSSES = Losses(gpu_mtbf_h=200.0, repair_s=300.0, checkpoint_s=60.0, quarantined=0.02)

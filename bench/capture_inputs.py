@@ -15,12 +15,12 @@ from pathlib import Path
 import yaml
 
 from flows.asset import walk
-from flows.plan import plan_batch
+from flows.batch_plan import plan_batch
 from flows.runner import make_runner
 from infra.settings import RunSettings
 from infra.storage import open_store
-from models.results import Stage
 from models.spec_yaml import load_spec
+from models.stage import Stage
 
 
 def solve(photos: Path, target: Path, pixels: int) -> None:

@@ -28,7 +28,6 @@ from models.fields.nerf import NerfField
 from models.fields.render import trace
 from models.fields.threads import threads_of
 from models.malloc import keep_freed_memory
-from tasks.train.fit import new_field
 from tasks.train.inputs import forbid_hidden
 from tasks.train.methods.hash_density import Options
 from tasks.train.methods.nerf import PRESETS as NERF_PRESETS
@@ -36,7 +35,7 @@ from tasks.train.methods.nerf import Options as NerfOptions
 from tasks.train.nerf_learner import NerfLearner
 from tasks.train.nerf_learner import new_field as new_nerf
 from tasks.train.pixel_bank import PixelBank, load_bank
-from tasks.train.radiance_learner import RadianceLearner
+from tasks.train.radiance_learner import RadianceLearner, new_field
 from tasks.train.trainer import Learner
 
 METHODS = ("hash_density", "hash_density_half", "torch", "nerf", "nerf_100px")

@@ -1,7 +1,8 @@
 """The whole line on the sample capture: time, memory, fidelity and geometry, the visual hull beside it.
 
-    python bench/line.py            what `make demo` does, into a fresh folder
-    python bench/line.py --quick    a small capture and few steps: shows that the script works, under 60 s
+    python -m bench.line                    what `make demo` does, into a fresh folder
+    python -m bench.line --quick            a small capture and few steps: shows that the script works, under 60 s
+    python -m bench.line --against COMMIT   the same with an older commit beside it, on the same photographs
 
 The last line is one JSON object. Wall time counts as a budget only on a machine whose load was below 0.5 before the
 start; the load is printed.
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,10 +54,14 @@ class MemoryWatch(threading.Thread):
             time.sleep(0.5)
 
 
-def digitize(*arguments: str) -> tuple[dict[str, Any], float]:
-    """One `digitize ... --json` in a process of its own: its document and the peak memory of its tree in GB."""
+def digitize(*arguments: str, tree: Path = ROOT) -> tuple[dict[str, Any], float]:
+    """One `digitize ... --json` of a tree in a process of its own: its document, and the peak memory below it in GB."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *arguments, "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "flows.cli", *arguments, "--json"],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     watch = MemoryWatch(process.pid)
     watch.start()
@@ -72,29 +78,55 @@ def shrink(batch: Path) -> None:
     batch.write_text(yaml.safe_dump(spec, sort_keys=False))
 
 
-def measure(folder: Path, quick: bool) -> dict[str, Any]:
-    """Run sample and line in `folder` and collect the figures."""
+def measure(folder: Path, quick: bool, tree: Path = ROOT) -> dict[str, Any]:
+    """Run sample and line of a tree in `folder` and collect the figures. A sample that is there is used."""
     size = ["--views", "24", "--width", "400", "--height", "300"] if quick else []
     cpu_before, start = _cpu(), time.monotonic()
-    _, sample_gb = digitize("sample", str(folder / "demo"), *size)
-    batch = folder / "demo" / "batch.yaml"
-    if quick:
-        shrink(batch)
-    outcome, run_gb = digitize("run", str(batch))
+    batch, sample_gb = folder / "demo" / "batch.yaml", 0.0
+    if not batch.is_file():
+        _, sample_gb = digitize("sample", str(folder / "demo"), *size, tree=tree)
+        if quick:
+            shrink(batch)
+    cpu_run = _cpu()
+    outcome, run_gb = digitize("run", str(batch), tree=tree)
+    cpu_run = _cpu() - cpu_run
     seconds, cpu_seconds = time.monotonic() - start, _cpu() - cpu_before
-    status, _ = digitize("status", str(batch))
+    status, _ = digitize("status", str(batch), tree=tree)
     asset = status["assets"][0]
     stages = {name: stage["seconds"] for name, stage in asset["stages"].items() if stage["seconds"]}
     metrics = json.loads((Path(asset["model"]).parent / "manifest.json").read_text())["metrics"]
-    keys = ("fscore_1pct", "fscore_hull", "psnr_field", "psnr_mesh")
+    keys = ("fscore_1pct", "fscore_hull", "psnr_model", "psnr_mesh")
     return {
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
+        "run_cpu_seconds": round(cpu_run, 1),
         "peak_gb": round(max(sample_gb, run_gb), 2),
         **{key: metrics.get(key) for key in keys},
         **{f"share_{name}": round(took / seconds, 3) for name, took in stages.items()},
         "verdict": outcome["assets"][0]["verdict"],
         "metrics": metrics,
+    }
+
+
+def measure_against(commit: str, folder: Path, quick: bool) -> dict[str, Any]:
+    """The line of another commit on the photographs that `measure` left in `folder`, and how far ours falls behind."""
+    tree = folder / "tree"
+    subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(tree), commit], cwd=ROOT, check=True)
+    try:
+        subprocess.run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=tree, check=True)
+        other = folder / "other"
+        shutil.copytree(folder / "demo", other / "demo", ignore=shutil.ignore_patterns("store", "published"))
+        return measure(other, quick, tree)
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
+
+
+def _behind(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
+    """By how much ours is below theirs; negative where it is above."""
+    return {
+        "fscore_1pct_loss": round(theirs["fscore_1pct"] - ours["fscore_1pct"], 4),
+        "psnr_mesh_loss_db": round(theirs["psnr_mesh"] - ours["psnr_mesh"], 3),
+        "run_cpu_ratio": round(ours["run_cpu_seconds"] / theirs["run_cpu_seconds"], 3),
     }
 
 
@@ -107,11 +139,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", type=Path, help="keep the capture, the store and the published asset here")
+    parser.add_argument("--against", metavar="COMMIT", help="run an older commit on the same photographs as well")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     print(f"load before: {load:.2f}, cores: {os.cpu_count()}")
     with tempfile.TemporaryDirectory() as temporary:
-        figures = measure(arguments.keep or Path(temporary), arguments.quick)
+        folder = arguments.keep or Path(temporary)
+        figures = measure(folder, arguments.quick)
+        if arguments.against:
+            before = measure_against(arguments.against, folder, arguments.quick)
+            figures = {**figures, **_behind(figures, before), "before": before}
     for name, value in figures.items():
         print(f"{name:16} {value}")
     print(json.dumps({"bench": "line", "quick": arguments.quick, "load_before": round(load, 2), "figures": figures}))

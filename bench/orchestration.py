@@ -57,10 +57,12 @@ from infra.settings import RunSettings  # noqa: E402
 from models.errors import DigitizeError  # noqa: E402
 from models.record import Record  # noqa: E402
 from models.resources import Estimate, Resources  # noqa: E402
-from models.results import STAGES, ArtifactRef, Stage, StageRequest  # noqa: E402
+from models.results import ArtifactRef, StageRequest  # noqa: E402
+from models.stage import Stage  # noqa: E402
 from models.status import AssetStatus, Phase  # noqa: E402
 from tasks import registry  # noqa: E402
 
+STAGES = registry.stages()
 DOOR = "bench.orchestration_doors:run"
 SLOW_DOOR = "tests.flows.doors:run"
 LINE_SECONDS = {"ingest": 3.0, "pose": 55.0, "train": 132.0, "surface": 20.0, "quality": 35.0, "publish": 2.0}
@@ -100,7 +102,7 @@ def plan_of(folder: Path, seconds: list[dict[str, float]]) -> BatchPlan:
             options = {"seconds": round(each[stage], 4)} if each.get(stage) else {}
             gpu = GPU_SHARES.get(stage, 0.0) * FAKE_GPU_GB if each else 0.0
             resources = Resources(cpus=1, memory_gb=0.05, scratch_gb=0.1, timeout_s=600, gpu_memory_gb=gpu)
-            stages[stage] = StagePlan(stage, "noop", "1", options, resources)
+            stages[stage] = StagePlan(stage, "noop", "1", options, resources, inputs=STAGES[: STAGES.index(stage)])
         photos = ArtifactRef(digest="0", uri="photos.zip")
         assets.append(AssetPlan(f"a{number:04d}", f"bench{len(seconds)}", 0, stages, {"photos": photos}))
     return BatchPlan(f"bench{len(seconds)}", str(folder / "store"), tuple(assets), {})

@@ -28,7 +28,7 @@ from models.digest import canonical_json
 from models.mesh.io import write_ply
 
 GREY = 0.6
-KEPT = ("chamfer", "fscore_1pct", "fscore_0_5pct", "fscore_0_25pct", "normal_consistency", "psnr_field", "psnr_mesh")
+KEPT = ("chamfer", "fscore_1pct", "fscore_0_5pct", "fscore_0_25pct", "normal_consistency", "psnr_model", "psnr_mesh")
 
 
 def write_capture(made: Scene, folder: Path, method: str, solve: bool) -> Path:
@@ -93,7 +93,7 @@ def row(name: str, method: str, solve: bool, data: Path, work: Path) -> dict[str
     if asset.get("model"):
         metrics = json.loads((Path(asset["model"]).parent / "manifest.json").read_text())["metrics"]
         found |= {key: metrics.get(key) for key in KEPT}
-        found["texture_gap_db"] = round(metrics["psnr_field"] - metrics["psnr_mesh"], 2)
+        found["texture_gap_db"] = round(metrics["psnr_model"] - metrics["psnr_mesh"], 2)
     return {**found, "load_before": round(load, 2)}
 
 

@@ -35,10 +35,9 @@ from models.mesh.raycast import RayCaster
 from tasks.quality.geometry import TrueSurface, prepare, score, seen_by
 from tasks.quality.hull import true_silhouettes, visual_hull
 from tasks.surface.extract import extract
-from tasks.train.fit import new_field
 from tasks.train.methods import hash_density, hash_sdf
-from tasks.train.radiance_learner import RadianceLearner
-from tasks.train.sdf_learner import SurfaceLearner, new_surface
+from tasks.train.radiance_learner import RadianceLearner, new_field
+from tasks.train.sdf_learner import SDFLearner, new_surface
 
 SCENES = 1
 """Version of the scenes: a part of every row's key."""
@@ -100,7 +99,7 @@ def train(made: Scene, method: str, seconds: float, options: dict[str, Any]) -> 
         learner = RadianceLearner(new_field(density, 0, False), pixels, None, density, 0, "cpu")
     else:
         surface = hash_sdf.Options.model_validate(options)
-        learner = SurfaceLearner(new_surface(surface, 0, False), pixels, None, surface, 0, "cpu")
+        learner = SDFLearner(new_surface(surface, 0, False), pixels, None, surface, 0, "cpu")
     start, cpu, steps = time.perf_counter(), time.process_time(), 0
     while (spent := time.perf_counter() - start) < seconds:
         learner.step(spent / seconds, 1.0)

@@ -37,10 +37,11 @@ from models.fields import load_field  # noqa: E402
 from models.fields.base import Field  # noqa: E402
 from models.mesh.mesh import Mesh  # noqa: E402
 from models.mesh.raycast import RayCaster, render_textured  # noqa: E402
+from tasks.surface import exporters  # noqa: E402
 from tasks.surface.extract import extract  # noqa: E402
 from tasks.surface.make_tiers import Work, finish  # noqa: E402
 from tasks.surface.methods.isosurface import Options  # noqa: E402
-from tasks.surface.pipeline import export_tier, exporters_of  # noqa: E402
+from tasks.surface.pipeline import export_tier  # noqa: E402
 from tasks.surface.project import project  # noqa: E402
 from tasks.surface.tiers import planned  # noqa: E402
 from tasks.surface.views import View  # noqa: E402
@@ -52,7 +53,7 @@ class WavyTorus(Field):
     """A torus with ripples; the ripples are shallow enough for the value to be nearly a distance."""
 
     method = "bench_wavy_torus"
-    kind = "sdf"
+    quantity = "sdf"
     level = 0.0
 
     def query(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,8 +79,8 @@ def isosurface(resolution: int, folder: str | None) -> dict[str, Any]:
     field = WavyTorus() if folder is None else load_field(Path(folder))
 
     def work() -> dict[str, Any]:
-        mesh = extract(field, resolution, smooth_cells=0.0 if field.kind == "sdf" else 1.0)
-        if field.kind == "sdf":
+        mesh = extract(field, resolution, smooth_cells=0.0 if field.quantity == "sdf" else 1.0)
+        if field.quantity == "sdf":
             mesh, error = project(field, mesh, field.level, resolution)
             return {"faces": len(mesh.faces), "level_error_cells": error * resolution / 2}
         return {"faces": len(mesh.faces)}
@@ -113,7 +114,7 @@ def tiers(resolution: int, photos: int, width: int) -> dict[str, Any]:
             done, baked = finish(job, plan, lambda _, what: steps.append((time.monotonic() - start, what)))
             finished = time.monotonic() - start
             for item in done:
-                export_tier(item, plan[0], exporters_of(options.formats), poses, context)
+                export_tier(item, plan[0], [exporters.load(name) for name in options.formats], poses, context)
             for (begin, what), (end, _) in zip(steps, [*steps[1:], (finished, "")], strict=True):
                 print(f"    {what:24} {end - begin:6.1f} s")
             print(f"    {'files':24} {time.monotonic() - start - finished:6.1f} s")

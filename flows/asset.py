@@ -16,9 +16,11 @@ from flows.stepping import RunStage, run_stepping_down
 from models.errors import DigitizeError, ReasonCode
 from models.lease import Lease
 from models.quality import Verdict, worst
-from models.results import STAGES, Done, Reason, Stage, StageRequest
+from models.results import Done, Reason, RejectedChain, StageRequest
+from models.stage import Stage
 from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
 from models.store import Store
+from tasks import registry
 from tasks.commit import find_done
 
 _log = logging.getLogger("digitize.asset")
@@ -28,14 +30,23 @@ _log = logging.getLogger("digitize.asset")
 class Walk:
     """How far an asset has got: what is committed, and the request that comes next."""
 
+    plan: AssetPlan
+    """With the choice of methods that is in use."""
     done: dict[Stage, Done] = field(default_factory=dict)
     request: StageRequest | None = None
     """None when nothing is left to do: all stages are committed, or one of them rejected the asset."""
+    tried: tuple[RejectedChain, ...] = ()
+    """The choices of methods before, whose results were rejected."""
 
     @property
     def rejected(self) -> bool:
         """Whether a committed stage found the asset unfit."""
-        return any(done.result.verdict is Verdict.REJECT for done in self.done.values())
+        return self.rejecting is not None
+
+    @property
+    def rejecting(self) -> Done | None:
+        """The commit that found the asset unfit."""
+        return next((done for done in self.done.values() if done.result.verdict is Verdict.REJECT), None)
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -47,35 +58,70 @@ class Walk:
         """The most severe verdict so far."""
         return worst(done.result.verdict for done in self.done.values())
 
+    @property
+    def next_request(self) -> StageRequest | None:
+        """The request of the first stage that is not committed; None after a rejection and at the end."""
+        left = [stage for stage in self.plan.stages if stage not in self.done]
+        return self.plan.request(left[0], self.done, self.tried) if left and not self.rejected else None
+
 
 def walk(plan: AssetPlan, store: Store) -> Walk:
-    """Follow an asset through its commits to the first stage that is not committed."""
-    found = Walk()
-    for stage in STAGES:
-        request = plan.request(stage, found.done)
+    """Follow an asset through its commits to the first stage that is not committed.
+
+    Where a stage has several methods, their chains are followed in turn, each until a commit rejects the asset. What is
+    in use is so a function of the commits alone: every command and every machine sees the same.
+    """
+    return all_walks(plan, store)[-1]
+
+
+def all_walks(plan: AssetPlan, store: Store) -> list[Walk]:
+    """The chains of an asset that were tried, each up to the commit that rejected it; the one in use comes last."""
+    walks: list[Walk] = []
+    tried: dict[str, RejectedChain] = {}
+    for chain in plan.alternatives:
+        found = _follow(chain, store, ())
+        rejecting = found.rejecting
+        if rejecting is not None and rejecting.key in tried:
+            continue  # it shares the rejected commit with one before
+        walks.append(_follow(chain, store, tuple(tried.values())) if tried else found)
+        if rejecting is None:
+            break
+        methods = {stage: chain.stages[stage].method for stage in plan.choices if stage in chain.stages}
+        tried[rejecting.key] = RejectedChain(
+            methods=methods, stage=rejecting.stage, key=rejecting.key, reasons=rejecting.result.reasons
+        )
+    return walks
+
+
+def _follow(plan: AssetPlan, store: Store, tried: tuple[RejectedChain, ...]) -> Walk:
+    found = Walk(plan, tried=tried)
+    while (request := found.next_request) is not None:
         done = find_done(store, request)
         if done is None:
             found.request = request
             return found
-        found.done[stage] = done
-        if done.result.verdict is Verdict.REJECT:
-            return found
+        found.done[request.stage] = done
     return found
 
 
 def finished_status(plan: AssetPlan, found: Walk, run: str | None = None) -> AssetStatus:
     """The status that commits alone tell of an asset with nothing left to do."""
     stages = {stage: StageStatus(**committed(done, cached=True)) for stage, done in found.done.items()}
-    skipped = {stage: StageStatus(state=StageState.SKIPPED) for stage in STAGES if stage not in stages}
     return AssetStatus(
         batch=plan.batch,
         asset=plan.id,
         phase=Phase.REJECTED if found.rejected else Phase.DONE,
         verdict=found.verdict,
-        stages=stages | skipped,
+        stages=stages | _not_run(found),
         reasons=found.reasons,
+        rejected=found.tried,
         run=run,
     )
+
+
+def _not_run(found: Walk) -> dict[Stage, StageStatus]:
+    """The stages that did not run: nothing needs them, or the asset was rejected before."""
+    return {stage: StageStatus(state=StageState.SKIPPED) for stage in registry.stages() if stage not in found.done}
 
 
 def run_asset(plan: AssetPlan, store: Store, board: Board, run_stage: RunStage, run: str | None = None) -> AssetStatus:
@@ -84,19 +130,19 @@ def run_asset(plan: AssetPlan, store: Store, board: Board, run_stage: RunStage, 
     Returns the final status: done, rejected, quarantined (with the failure) or cancelled.
     """
     board.put(AssetStatus(batch=plan.batch, asset=plan.id, phase=Phase.RUNNING, run=run))
-    found, stage = Walk(), STAGES[0]
+    found, stage = Walk(plan), next(iter(plan.stages))
     try:
-        found = walk(plan, store)
-        for known, done in found.done.items():
-            board.change_stage(plan.id, known, **committed(done, cached=True))
+        found = _show(walk(plan, store), board)
         while found.request is not None:
             stage = found.request.stage
             board.change_stage(plan.id, stage, state=StageState.RUNNING, key=found.request.key)
             say = partial(_say, board, plan.id, stage)
-            done = run_stepping_down(plan.stages[stage].ladder, found.request, store, run_stage, say)
+            done = run_stepping_down(found.plan.stages[stage].ladder, found.request, store, run_stage, say)
             board.change_stage(plan.id, stage, **committed(done, cached=False))
             found.done[stage] = done
-            found.request = None if found.rejected else _next_request(plan, found.done)
+            found.request = found.next_request
+            if found.rejected and plan.fallbacks:
+                found = _show(walk(plan, store), board)
     except DigitizeError as error:
         return _stopped(plan, board, found, stage, error)
     except Exception as error:
@@ -106,25 +152,37 @@ def run_asset(plan: AssetPlan, store: Store, board: Board, run_stage: RunStage, 
     return _finished(plan, board, found)
 
 
+def _show(found: Walk, board: Board) -> Walk:
+    """Put what is committed on the board, and that stages wait which another choice of methods had run already."""
+    asset, before = found.plan.id, board.get(found.plan.id).stages
+    for stage in found.plan.skipped:
+        board.change_stage(asset, stage, state=StageState.SKIPPED)
+    for stage in found.plan.stages:
+        if stage in found.done:
+            cached = before.get(stage, StageStatus()).state is not StageState.COMMITTED
+            board.change_stage(asset, stage, **committed(found.done[stage], cached=cached))
+        elif stage in before:
+            board.change_stage(asset, stage, **vars(StageStatus()))
+    if found.tried:
+        board.change(asset, rejected=found.tried)
+        _log.warning("asset %s: %s", asset, "; ".join(map(str, found.tried)))
+    return found
+
+
 def _say(board: Board, asset: str, stage: Stage, message: str) -> None:
     _log.warning("asset %s, stage %s: %s", asset, stage, message)
     board.change_stage(asset, stage, share=0.0, message=message)
 
 
-def _next_request(plan: AssetPlan, done: dict[Stage, Done]) -> StageRequest | None:
-    left = [stage for stage in STAGES if stage not in done]
-    return plan.request(left[0], done) if left else None
-
-
 def _finished(plan: AssetPlan, board: Board, found: Walk) -> AssetStatus:
     status = board.get(plan.id)
-    skipped = {stage: StageStatus(state=StageState.SKIPPED) for stage in STAGES if stage not in found.done}
     return board.change(
         plan.id,
         phase=Phase.REJECTED if found.rejected else Phase.DONE,
         verdict=found.verdict,
         reasons=found.reasons,
-        stages=status.stages | skipped,
+        rejected=found.tried,
+        stages=status.stages | _not_run(found),
     )
 
 
@@ -134,7 +192,7 @@ def _stopped(plan: AssetPlan, board: Board, found: Walk, stage: Stage, error: Di
     before = board.get(plan.id)
     state = StageState.PENDING if was_cancelled else StageState.FAILED
     changed = before.stages.get(stage, StageStatus()).model_copy(update={"state": state, "message": error.message})
-    later = STAGES[STAGES.index(stage) + 1 :]
+    later = [each for each in registry.stages() if registry.position(each) > registry.position(stage)]
     skipped = {} if was_cancelled else {each: StageStatus(state=StageState.SKIPPED) for each in later}
     return board.change(
         plan.id,

@@ -7,8 +7,10 @@ import io
 
 from flows.overview import Account, phase_word, remedy
 from infra.settings import NightSettings
-from models.results import STAGES, Stage
+from models.artifacts import PREVIEW_FILE
+from models.stage import Stage
 from models.store import Store
+from tasks import registry
 
 _EDGE_PX = 320
 
@@ -36,7 +38,7 @@ def asset_page(account: Account, spec: str = "") -> str:
             mark = "yes" if outcome.passed else "**no**"
             lines.append(f"| {mark} | {gate.metric} | {outcome.value:.4g} | {gate.bound} | {gate.otherwise.value} |")
     lines += ["", "## Stages", "", "| stage | state | seconds | memory GB |", "|---|---|---|---|"]
-    for stage in STAGES:
+    for stage in registry.stages():
         found = status.stages.get(stage)
         if found is not None:
             numbers = ["" if each is None else f"{each:.1f}" for each in (found.seconds, found.peak_memory_gb)]
@@ -66,9 +68,9 @@ def _cell(text: str) -> str:
 def thumbnail(store: Store, account: Account) -> str:
     """The quality stage's picture as a small `data:` URL; empty when there is none."""
     done = account.dones.get(Stage.QUALITY)
-    if done is None or not done.ref.has("preview.jpg"):
+    if done is None or not done.ref.has(PREVIEW_FILE):
         return ""
-    data = store.get_bytes(f"{done.ref.uri.removeprefix('store:')}/preview.jpg")
+    data = store.get_bytes(f"{done.ref.uri.removeprefix('store:')}/{PREVIEW_FILE}")
     if data is None:
         return ""
     from PIL import Image

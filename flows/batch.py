@@ -29,9 +29,9 @@ from infra.settings import RunSettings
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from models.malloc import give_back
-from models.results import STAGES
 from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
 from models.store import Store
+from tasks import registry
 
 _LOOKUPS = 16
 """Assets looked up at once: on S3 each lookup waits for the server."""
@@ -128,7 +128,7 @@ def _set_aside(plan: BatchPlan, store: Store, board: Board) -> None:
             batch=plan.name,
             asset=asset,
             phase=Phase.QUARANTINED,
-            stages={stage: StageStatus(state=StageState.SKIPPED) for stage in STAGES},
+            stages={stage: StageStatus(state=StageState.SKIPPED) for stage in registry.stages()},
             failure=Failure.of(error),
         )
         board.put(write_status(store, status))

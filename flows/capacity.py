@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from models.results import STAGES, Stage
+from models.stage import Stage
 
 _UNITS = 100
 """Shares of a GPU are counted in hundredths, as the runner reserves them."""
@@ -136,14 +136,16 @@ class Simulation:
         """
         Args:
             seconds_of: what each stage of the asset of that number takes, without waiting.
+            costs: of the stages in order.
         """
         self._assets, self._seconds_of = assets, seconds_of
-        self._costs = [costs[stage] for stage in STAGES]
+        self._stages = tuple(costs)
+        self._costs = list(costs.values())
         self._units = [round(_UNITS * cost.gpu_share) for cost in self._costs]
         self._site, self._losses = site, losses
         self._draw = random.Random(seed)
         self._gpus, self._free_cpus = _Gpus.of(site.gpus), site.cpus
-        self._waiting: list[deque[_Work]] = [deque() for _ in STAGES]
+        self._waiting: list[deque[_Work]] = [deque() for _ in self._stages]
         self._events: list[tuple[float, int, _Work, float]] = []
         """When, tie-breaker, what, and the work that is then still left (0: the stage is done)."""
         self._seconds: dict[int, list[float]] = {}
@@ -152,7 +154,7 @@ class Simulation:
 
     def run(self) -> Outcome:
         """Simulate to the end. Raises ValueError when a stage needs more than the site has."""
-        for cost, stage in zip(self._costs, STAGES, strict=True):
+        for cost, stage in zip(self._costs, self._stages, strict=True):
             if cost.cpus > self._site.cpus or (cost.gpu_share and not self._site.gpus):
                 raise ValueError(f"stage {stage} needs {cost.cpus:g} cores and {cost.gpu_share:g} GPUs, found less")
         for _ in range(min(self._site.at_once, self._assets)):
@@ -170,13 +172,13 @@ class Simulation:
             return
         asset, self._next = self._next, self._next + 1
         found = self._seconds_of(asset)
-        seconds = [found.get(stage, 0.0) for stage in STAGES]
+        seconds = [found.get(stage, 0.0) for stage in self._stages]
         self._seconds[asset] = seconds
         self._outcome.longest_s = max(self._outcome.longest_s, sum(seconds))
         self._queue(asset, 0)
 
     def _queue(self, asset: int, position: int) -> None:
-        share = self._losses.quarantined / len(STAGES)
+        share = self._losses.quarantined / len(self._stages)
         fails = share > 0 and self._draw.random() < share
         seconds = self._seconds[asset][position] + self._site.overhead_s
         self._outcome.gpu_s += self._seconds[asset][position] * self._costs[position].gpu_share
@@ -230,7 +232,7 @@ class Simulation:
         if left > 0:
             work.left_s = left
             self._wait(work)
-        elif work.fails or work.position + 1 == len(STAGES):
+        elif work.fails or work.position + 1 == len(self._stages):
             del self._seconds[work.asset]
             self._outcome.quarantined += work.fails
             self._outcome.finished += not work.fails

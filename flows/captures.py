@@ -134,6 +134,7 @@ def as_asset(capture: Capture) -> AssetSpec:
         photos=capture.uri,
         scale=manifest.scale or source.scale,
         preset=manifest.preset or source.preset,
+        capture_kind=manifest.capture_kind or source.capture_kind,
         stages=source.stages,
         gates=source.gates,
     )

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flows.plan import AssetPlan, BatchPlan
+from flows.plan import AssetPlan, BatchPlan, StagePlan
 from infra.catalogue import Outcome, Published
 from models.digest import digest_of
-from models.results import STAGES, Stage
+from models.stage import Stage
 from models.status import Phase
 
 _RESULTS = frozenset({Phase.DONE.value, Phase.REJECTED.value})
@@ -36,8 +36,13 @@ class Change:
 
 def asked_for(plan: AssetPlan) -> dict[str, list[str]]:
     """What a plan asks of each stage, comparable with `Outcome.stages`: method, version, digest of the options."""
-    stages = {stage.value: [each.method, each.version, digest_of(each.options)] for stage, each in plan.stages.items()}
-    return {**stages, "seed": [str(plan.seed)]}
+    stages = {str(stage): _asked(each) for stage, each in plan.stages.items()}
+    others = [{str(stage): _asked(each) for stage, each in chain.items()} for chain in plan.fallbacks]
+    return stages | {"seed": [str(plan.seed)]} | ({"fallbacks": [digest_of(others)]} if others else {})
+
+
+def _asked(plan: StagePlan) -> list[str]:
+    return [plan.method, plan.version, digest_of(plan.options)]
 
 
 def sources_digest(plan: AssetPlan) -> str:
@@ -76,11 +81,11 @@ def _change(
 
 def _difference(before: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> str:
     """What is asked for differently, the first stage first; empty for nothing."""
-    for stage in [*map(str, STAGES), "seed"]:
-        old, new = before.get(stage), now[stage]
+    for stage in [*now, *(each for each in before if each not in now)]:
+        old, new = before.get(stage), now.get(stage)
         if old == new:
             continue
-        if stage == "seed" or old is None:
+        if stage in ("seed", "fallbacks") or old is None or new is None:
             return f"{stage}: changed"
         if old[0] != new[0]:
             return f"{stage}: method {new[0]} instead of {old[0]}"
@@ -101,11 +106,21 @@ def _against_published(plan: AssetPlan, found: Sequence[Published], targets: int
     if len(found) < targets:
         return Change(plan.id, Need.RUN, "a target does not have it yet")
     first = plan.request(Stage.INGEST, {}).key
-    asked = {stage: each for stage, each in asked_for(plan).items() if stage not in ("seed", "publish")}
     for each in found:
         if each.stages.get("ingest", ("", "", "", ""))[2] != first:
             return Change(plan.id, Need.RUN, "its photos, or how they are taken in, changed")
-        before = {stage: [method, version, options] for stage, (method, version, _, options) in each.stages.items()}
-        if why := _difference(before | {"publish": [], "seed": []}, asked | {"publish": [], "seed": []}):
-            return Change(plan.id, Need.RUN, why)
+        before = {
+            stage: [method, version, options]
+            for stage, (method, version, _, options) in each.stages.items()
+            if stage != "publish"
+        }
+        # any of the choices of methods may be what was published: those before it were rejected
+        differences = [_difference(before, _published_stages(one)) for one in plan.alternatives]
+        if all(differences):
+            return Change(plan.id, Need.RUN, differences[0])
     return Change(plan.id, Need.KEEP, "published as asked for")
+
+
+def _published_stages(plan: AssetPlan) -> dict[str, list[str]]:
+    """What a manifest would say of a plan: publishing itself is no part of it."""
+    return {stage: each for stage, each in asked_for(plan).items() if stage not in ("seed", "publish", "fallbacks")}

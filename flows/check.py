@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.captures import example_of
-from flows.plan import StagePlan, plan_stage
+from flows.chains import resolve, stage_mistakes
+from flows.plan import Chain
+from flows.sources import given_places
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
-from models.results import STAGES, Stage
-from models.spec import AssetSpec
+from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile, load_spec
 
 _LINE = re.compile(r"line (\d+): (.*)", re.DOTALL)
@@ -33,8 +34,8 @@ class Checked:
 
     spec_file: SpecFile | None
     """None when the file could not be read at all."""
-    stages: dict[str, dict[Stage, StagePlan]]
-    """What each asset resolves to; stages with mistakes are missing."""
+    stages: dict[str, list[Chain]]
+    """The stages of each asset, once for each choice of methods; none for assets with mistakes."""
     mistakes: tuple[Mistake, ...]
 
 
@@ -45,7 +46,7 @@ def check_spec(path: Path) -> Checked:
     except DigitizeError as error:
         return Checked(None, {}, tuple(mistakes_of(error)))
     mistakes: dict[tuple[str, int | None, str], Mistake] = {}
-    resolved: dict[str, dict[Stage, StagePlan]] = {}
+    resolved: dict[str, list[Chain]] = {}
 
     def note(error: DigitizeError) -> None:
         for mistake in mistakes_of(error):
@@ -57,12 +58,10 @@ def check_spec(path: Path) -> Checked:
         [example_of(number, each) for number, each in enumerate(spec_file.spec.captures)]
     )
     for index, asset in enumerate(with_examples.spec.assets):
-        stages = resolved.setdefault(asset.id, {})
-        for stage in STAGES:
-            try:
-                stages[stage] = plan_stage(with_examples, index, asset, stage)
-            except DigitizeError as error:
-                note(error)
+        found = list(stage_mistakes(with_examples, index, asset))
+        for mistake in found:
+            note(mistake)
+        resolved[asset.id] = [] if found else resolve(with_examples, index, asset)
         for missing in _missing_sources(spec_file, index, asset) if index < given else ():
             note(missing)
     ordered = sorted(mistakes.values(), key=lambda mistake: (mistake.path, mistake.line or 0))
@@ -89,15 +88,9 @@ def mistakes_of(error: DigitizeError) -> list[Mistake]:
 
 def _missing_sources(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[DigitizeError]:
     """Paths of an asset that lead nowhere. Nothing is read: hashing all photos belongs to the run."""
-    given: dict[tuple[str, ...], str | None] = {
-        ("photos",): asset.photos,
-        ("masks", "path"): asset.masks.path if asset.masks else None,
-        ("poses", "path"): asset.poses.path if asset.poses else None,
-        ("truth",): asset.truth,
-    }
     errors = []
-    for where, location in given.items():
-        if location is None:
+    for location, where in given_places(asset).values():
+        if location.startswith(PACKAGE):
             continue
         uri = spec_file.resolve(location)
         if not _exists(uri):

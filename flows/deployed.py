@@ -17,13 +17,13 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Completed, Failed
 
+from flows.batch_plan import plan_batch
 from flows.captures import load_batch
 from flows.cockpit import slug
 from flows.launch import DEPLOYMENT, digitize_asset_of, make_poller
 from flows.maintenance import collect, survey
 from flows.night_summary import night_text, tell
 from flows.nightly import Night, run_night
-from flows.plan import plan_batch
 from flows.published import verify_target
 from infra.catalogue import Catalogue
 from infra.notify import notify

@@ -24,6 +24,7 @@ from infra.storage import open_store
 from models.errors import DigitizeError
 from models.status import AssetStatus
 from models.store import Store
+from models.weights import listed, package_file
 
 _IMPORT_TIMEOUT_S = 120
 _PYTHON = ((3, 11), (3, 14))
@@ -64,6 +65,7 @@ def check_machine(settings: RunSettings) -> list[Thunk]:
         lambda: [check_import("kernels", _KERNELS, _KERNELS_ADVICE, Level.WARN)],
         lambda: [check_import("prefect", "import prefect\nprint(prefect.__version__)", _REINSTALL)],
         lambda: [check_import("ray", "import ray\nprint(ray.__version__)", _RAY_ADVICE, Level.WARN)],
+        lambda: [check_weights()],
         lambda: [check_cpu(), check_memory()],
         lambda: [check_scratch(settings)],
     ]
@@ -104,6 +106,21 @@ def check_python() -> Check:
     if low <= sys.version_info[:2] < high:
         return Check("python", Level.OK, f"{found}  {sys.executable}")
     return Check("python", Level.FAIL, found, "Use Python 3.11, 3.12 or 3.13.")
+
+
+def check_weights() -> Check:
+    """The weights of learned models that `models/weights.txt` lists: there, and the bytes that were pinned."""
+    missing = []
+    for name, weights in listed().items():
+        try:
+            package_file(weights.package, weights.file, weights.sha256)
+        except DigitizeError as error:
+            missing.append(f"{name} ({error.message})")
+    if not missing:
+        count = len(listed())
+        return Check("weights", Level.OK, f"{count} found" if count else "none listed")
+    advice = "`make install` installs them; without them the methods that use them take their other path."
+    return Check("weights", Level.WARN, "missing: " + "; ".join(missing), advice)
 
 
 def check_packages() -> list[Check]:

@@ -10,25 +10,29 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from statistics import median
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from flows.asset import walk
+from flows.asset import Walk, walk
 from flows.plan import AssetPlan, BatchPlan, StagePlan
-from flows.scaffold import PHOTO_SUFFIXES
 from infra.settings import RunSettings
-from models.quality import Verdict
-from models.results import STAGES, ArtifactRef, Done, Stage
+from models.artifacts import DONE_FILE
+from models.media import is_archive, is_photo
+from models.results import ArtifactRef, Done, RejectedChain
+from models.stage import Stage
 from models.store import Store
+from tasks import registry
 
 _UNKNOWN_PHOTOS = 60
 _UNKNOWN_MEGAPIXELS = 12.0
 _MOST_COMMITS_READ = 400
-_PER_ASSET_OPTIONS = frozenset({"scale", "gates", "targets", "region", "format", "mask_role", "stepped_down"})
+_PER_ASSET_OPTIONS = frozenset(
+    {"scale", "gates", "targets", "region", "format", "mask_role", "stepped_down", "rejected"}
+)
 _OWN_GUESS = (0.5, 2.0)
 _FEW_SAMPLES = (0.7, 1.5)
 
@@ -42,6 +46,8 @@ class StageOutlook(StrEnum):
     """Runs after a stage that has to run first; it may turn out to be cached."""
     NOT_REACHED = "not_reached"
     """A committed stage rejected the asset."""
+    SKIPPED = "skipped"
+    """No stage needs it."""
 
 
 @dataclass(frozen=True)
@@ -70,32 +76,38 @@ class AssetForecast:
     id: str
     photos: int
     stages: dict[Stage, Forecast]
+    """Of all stages in order, skipped ones too."""
     done: dict[Stage, Done]
+    choices: dict[Stage, tuple[str, ...]] = field(default_factory=dict)
+    """The methods of stages that have several, in the order in which they are tried."""
+    tried: tuple[RejectedChain, ...] = ()
+    """The choices of methods whose results were rejected."""
 
 
 def forecast(plan: BatchPlan, store: Store) -> list[AssetForecast]:
     """What a run of this plan would do."""
-    dones = {asset.id: walk(asset, store).done for asset in plan.assets}
-    waiting = {stage for asset in plan.assets for stage in STAGES if stage not in dones[asset.id]}
-    history = read_history(store) if waiting else History({}, {})
-    result = []
-    for asset in plan.assets:
-        done = dones[asset.id]
-        photos, megapixels = asset_size(asset, done)
-        rejected = any(each.result.verdict is Verdict.REJECT for each in done.values())
-        stages: dict[Stage, Forecast] = {}
-        for stage in STAGES:
-            stage_plan = asset.stages[stage]
-            if stage in done:
-                stages[stage] = Forecast(StageOutlook.CACHED, stage_plan.method)
-            elif rejected:
-                stages[stage] = Forecast(StageOutlook.NOT_REACHED, stage_plan.method)
-            else:
-                first = all(other.outlook is StageOutlook.CACHED for other in stages.values())
-                outlook = StageOutlook.WILL_RUN if first else StageOutlook.WAITS
-                stages[stage] = _cost(stage_plan, outlook, asset.id, photos, megapixels, history)
-        result.append(AssetForecast(asset.id, photos, stages, done))
-    return result
+    walks = {asset.id: walk(asset, store) for asset in plan.assets}
+    history = read_history(store) if any(found.request is not None for found in walks.values()) else History({}, {})
+    return [_of_asset(asset, walks[asset.id], history) for asset in plan.assets]
+
+
+def _of_asset(asset: AssetPlan, found: Walk, history: History) -> AssetForecast:
+    photos, megapixels = asset_size(asset, found.done)
+    stages: dict[Stage, Forecast] = {}
+    first = True
+    for stage in registry.stages():
+        plan = found.plan.stages.get(stage)
+        if plan is None:
+            stages[stage] = Forecast(StageOutlook.SKIPPED, "")
+        elif stage in found.done:
+            stages[stage] = Forecast(StageOutlook.CACHED, plan.method)
+        elif found.rejected:
+            stages[stage] = Forecast(StageOutlook.NOT_REACHED, plan.method)
+        else:
+            outlook = StageOutlook.WILL_RUN if first else StageOutlook.WAITS
+            stages[stage] = _cost(plan, outlook, asset.id, photos, megapixels, history)
+            first = False
+    return AssetForecast(asset.id, photos, stages, found.done, asset.choices, found.tried)
 
 
 def _cost(
@@ -138,7 +150,7 @@ class History:
         wanted = comparable(plan.options)
         return [
             done
-            for done in self.dones.get((plan.stage.value, plan.method), [])
+            for done in self.dones.get((plan.stage, plan.method), [])
             if done.version == plan.version and comparable(done.options) == wanted
         ]
 
@@ -147,7 +159,7 @@ def read_history(store: Store) -> History:
     """The commits of a store, at most some hundreds of them."""
     dones: dict[tuple[str, str], list[Done]] = {}
     photos: dict[str, int] = {}
-    keys = (stat.key for stat in store.list("work/") if stat.key.endswith("/DONE.json"))
+    keys = (stat.key for stat in store.list("work/") if stat.key.endswith(f"/{DONE_FILE}"))
     for key, _ in zip(keys, range(_MOST_COMMITS_READ), strict=False):
         data = store.get_bytes(key)
         if data is None:
@@ -155,7 +167,7 @@ def read_history(store: Store) -> History:
         done = Done.model_validate_json(data)
         if done.stepped_down is not None:  # stands at its own key as well
             continue
-        dones.setdefault((done.stage.value, done.method), []).append(done)
+        dones.setdefault((done.stage, done.method), []).append(done)
         if done.stage is Stage.INGEST:
             photos[done.asset] = _committed_photos(done)
     return History(dones, photos)
@@ -181,16 +193,12 @@ def _committed_photos(done: Done) -> int:
     return sum(file.path.startswith("images/") for file in done.files) or _UNKNOWN_PHOTOS
 
 
-def _is_photo(name: str) -> bool:
-    return Path(name).suffix.lower() in PHOTO_SUFFIXES
-
-
 def _given_photos(source: ArtifactRef) -> int:
-    count = sum(_is_photo(file.path) for file in source.files)
-    if count == 0 and source.uri.lower().endswith(".zip") and "://" not in source.uri:
+    count = sum(is_photo(file.path) for file in source.files)
+    if count == 0 and is_archive(source.uri) and "://" not in source.uri:
         try:
             with ZipFile(source.uri) as archive:
-                count = sum(_is_photo(name) for name in archive.namelist())
+                count = sum(is_photo(name) for name in archive.namelist())
         except (BadZipFile, OSError):
             count = 0
     return count or _UNKNOWN_PHOTOS
@@ -198,7 +206,7 @@ def _given_photos(source: ArtifactRef) -> int:
 
 def _first_megapixels(source: ArtifactRef) -> float:
     """Megapixels of the first photo, from its header."""
-    name = next((file.path for file in source.files if _is_photo(file.path)), None)
+    name = next((file.path for file in source.files if is_photo(file.path)), None)
     if name is None or "://" in source.uri:
         return _UNKNOWN_MEGAPIXELS
     from PIL import Image

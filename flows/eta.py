@@ -11,7 +11,7 @@ from flows.plan import AssetPlan, StagePlan
 from infra.catalogue import Catalogue
 from models.digest import digest_of
 from models.errors import DigitizeError
-from models.results import STAGES, Stage
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState, StageStatus
 
 _log = logging.getLogger("digitize.eta")
@@ -34,23 +34,22 @@ class Eta:
     def __init__(self, plans: Iterable[AssetPlan], catalogue: Catalogue | None, at_once: int) -> None:
         self._at_once = max(1, at_once)
         self._spreads: dict[tuple[str, str, str, str], Range] = {}
-        self._expected: dict[tuple[str, Stage], Range] = {}
+        self._expected: dict[str, dict[Stage, Range]] = {}
         for plan in plans:
             photos, megapixels = asset_size(plan, {}) if "photos" in plan.sources else (60, 12.0)
-            for stage in STAGES:
-                each = plan.stages[stage]
+            for stage, each in plan.stages.items():
                 seconds = each.estimate(photos, megapixels).seconds
                 low, middle, high = self._spread(each, megapixels, catalogue)
-                self._expected[plan.id, stage] = (seconds * low, seconds * middle, seconds * high)
+                self._expected.setdefault(plan.id, {})[stage] = (seconds * low, seconds * middle, seconds * high)
 
     def _spread(self, plan: StagePlan, megapixels: float, catalogue: Catalogue | None) -> Range:
         """By how much earlier commits of the same method with the same options missed the method's own estimate."""
         options = digest_of(comparable(plan.options))
-        key = (plan.stage.value, plan.method, plan.version, options)
+        key = (plan.stage, plan.method, plan.version, options)
         if key not in self._spreads:
             rows = []
             try:
-                rows = [] if catalogue is None else catalogue.times(plan.stage.value, plan.method, plan.version)
+                rows = [] if catalogue is None else catalogue.times(plan.stage, plan.method, plan.version)
             except DigitizeError as error:
                 _log.warning("no times of earlier runs: %s", error)
             photos = {row["photos"] for row in rows if row["photos"]}
@@ -79,12 +78,10 @@ class Eta:
         return sum(share * seconds for share, seconds in shares) / total if total else 1.0
 
     def _shares(self, status: AssetStatus) -> Iterable[tuple[float, Range]]:
-        for stage in STAGES:
-            expected = self._expected.get((status.asset, stage))
-            if expected is not None:
-                found = status.stages.get(stage, StageStatus())
-                over = status.phase in _FINAL or found.state in _ENDED
-                yield (1.0 if over else found.share), expected
+        for stage, expected in self._expected.get(status.asset, {}).items():
+            found = status.stages.get(stage, StageStatus())
+            over = status.phase in _FINAL or found.state in _ENDED
+            yield (1.0 if over else found.share), expected
 
 
 def spread(ratios: Sequence[float]) -> Range:

@@ -30,11 +30,6 @@ class Job(Record):
     """The distribution's version where the run was started; nodes with another one refuse the job."""
 
     @property
-    def door_name(self) -> str:
-        """`module:function` of the door to call."""
-        return self.door or f"tasks.{self.request.stage}.task:run"
-
-    @property
     def log_key(self) -> str:
         """Where what the stage's process printed is kept in the store."""
         return f"{self.request.prefix}/log.txt"

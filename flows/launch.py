@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.batch import BatchOutcome, run_batch
+from flows.batch_plan import plan_batch
 from flows.captures import Capture, gather
 from flows.nightly import record
-from flows.plan import plan_batch
 from flows.runner import Runner, make_runner
 from flows.uploads import Poller, make_inbox
 from infra.catalogue import Catalogue

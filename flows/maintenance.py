@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from flows.asset import walk
+from flows.asset import all_walks
 from flows.plan import BatchPlan
 from infra.storage import open_store
+from models.artifacts import DONE_FILE, MANIFEST_FILE
 from models.errors import DigitizeError, ReasonCode
 from models.lease import LEASE_FILE
 from models.manifest import Manifest
-from models.results import Done, Stage
+from models.results import Done
+from models.stage import Stage
 from models.store import Stat, Store
 
 _WORKERS = 16
@@ -151,7 +153,7 @@ def _targets(plan: BatchPlan, store: Store, commits: Iterable[CommitId]) -> set[
     """Every place that anything in this store was published to: by the present specification's targets, and by the
     receipts of all publish stages, which other specifications may have run."""
     asked = {target["to"] for asset in plan.assets for target in asset.stages[Stage.PUBLISH].options.get("targets", ())}
-    keys = [f"work/{asset}/{stage}/{key}/DONE.json" for asset, stage, key in commits if stage == Stage.PUBLISH]
+    keys = [f"work/{asset}/{stage}/{key}/{DONE_FILE}" for asset, stage, key in commits if stage == Stage.PUBLISH]
     with ThreadPoolExecutor(_WORKERS) as pool:
         dones = [Done.model_validate_json(data) for data in pool.map(store.get_bytes, keys) if data is not None]
     receipts = [receipt for done in dones for receipt in done.result.facts.get("receipts", ())]
@@ -163,7 +165,7 @@ def published_keys(target: Store) -> set[CommitId]:
 
     Raises DigitizeError when a manifest is there and cannot be read: what it names may not go.
     """
-    keys = [stat.key for stat in target.list("assets/") if stat.key.endswith("/manifest.json")]
+    keys = [stat.key for stat in target.list("assets/") if stat.key.endswith(f"/{MANIFEST_FILE}")]
 
     def read(key: str) -> list[CommitId]:
         data = target.get_bytes(key)
@@ -193,14 +195,15 @@ def _commits(store: Store) -> dict[CommitId, Commit]:
 
 
 def _current(plan: BatchPlan, store: Store) -> set[CommitId]:
-    """The commits that the specification would reuse, and where its assets stand now."""
+    """The commits that the specification would reuse, and where its assets stand now. Those of rejected choices of
+    methods stay: what is in use follows from them."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        walks = pool.map(lambda asset: (asset.id, walk(asset, store)), plan.assets)
+        walks = pool.map(lambda asset: all_walks(asset, store), plan.assets)
         found = set()
-        for asset, walked in walks:
-            found |= {(asset, stage.value, done.key) for stage, done in walked.done.items()}
+        for walked in (each for several in walks for each in several):
+            found |= {(walked.plan.id, str(stage), done.key) for stage, done in walked.done.items()}
             if walked.request is not None:  # its checkpoint
-                found.add((asset, walked.request.stage.value, walked.request.key))
+                found.add((walked.plan.id, str(walked.request.stage), walked.request.key))
         return found
 
 
@@ -217,7 +220,7 @@ def _is_live_lease(stat: Stat, now: float, live_s: float) -> bool:
 
 
 def _all_of(commit: Commit, age: float) -> Waste:
-    first = f"{commit.prefix}/DONE.json"
+    first = f"{commit.prefix}/{DONE_FILE}"
     keys = sorted((stat.key for stat in commit.stats), key=lambda key: key != first)
     return Waste("commit", commit.prefix, tuple(keys), commit.bytes, age)
 
@@ -229,7 +232,7 @@ def _lost_attempts(commit: Commit, store: Store, now: float) -> list[Waste]:
         parts = stat.key.split("/")
         if len(parts) > 6 and parts[4] == "attempts":
             attempts.setdefault(parts[5], []).append(stat)
-    data = store.get_bytes(f"{commit.prefix}/DONE.json") if len(attempts) > 1 else None
+    data = store.get_bytes(f"{commit.prefix}/{DONE_FILE}") if len(attempts) > 1 else None
     if data is None:
         return []
     winner = Done.model_validate_json(data).attempt

@@ -15,20 +15,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flows.batch import BatchOutcome, run_batch
+from flows.batch_plan import plan_batch
 from flows.captures import Capture, gather
 from flows.changes import Change, Need, asked_for, find_changes, sources_digest
 from flows.estimate import comparable
 from flows.night_summary import write_summary
 from flows.overview import stage_done
-from flows.plan import AssetPlan, BatchPlan, plan_batch, source_ref
+from flows.plan import AssetPlan, BatchPlan
 from flows.progress import Board
+from flows.sources import source_ref
 from infra.catalogue import Catalogue, Outcome
 from infra.settings import NightSettings, RunSettings
 from infra.storage import open_store
 from models.errors import DigitizeError
-from models.results import STAGES, Stage
 from models.spec_yaml import load_spec
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState
+from tasks import registry
 
 _log = logging.getLogger("digitize.nightly")
 
@@ -184,7 +187,7 @@ def record(catalogue: Catalogue, plan: BatchPlan, statuses: Sequence[AssetStatus
         found.append(_outcome(asset, status, before))
         dones = [
             done
-            for stage in STAGES
+            for stage in registry.stages()
             if (each := status.stages.get(stage)) is not None
             and each.state is StageState.COMMITTED
             and (done := stage_done(store, status, stage)) is not None

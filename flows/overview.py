@@ -11,10 +11,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from flows.state import is_lost, read_status
+from models.artifacts import ASSET_FILE, DONE_FILE, MANIFEST_FILE, REPORT_FILE
 from models.quality import Gate, GateOutcome, apply_gates
-from models.results import STAGES, Done, Stage
+from models.results import Done
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageStatus
 from models.store import Store
+from tasks import registry
 
 _GATES: TypeAdapter[tuple[Gate, ...]] = TypeAdapter(tuple[Gate, ...])
 
@@ -49,7 +52,7 @@ def read_statuses(store: Store, batch: str, assets: Iterable[str] | None = None)
 def stage_done(store: Store, status: AssetStatus, stage: Stage) -> Done | None:
     """The commit that a status names for a stage."""
     prefix = stage_prefix(status, stage)
-    data = None if prefix is None else store.get_bytes(f"{prefix}/DONE.json")
+    data = None if prefix is None else store.get_bytes(f"{prefix}/{DONE_FILE}")
     return None if data is None else Done.model_validate_json(data)
 
 
@@ -73,10 +76,10 @@ def find_places(store: Store, status: AssetStatus) -> Places:
         if receipt.get("published") and receipt.get("manifest"):
             published.append(f"{receipt['target'].rstrip('/')}/{receipt['manifest'].rpartition('/')[0]}")
     if published:
-        gone = tuple(path for path in published if "://" not in path and not Path(path, "manifest.json").is_file())
-        return Places(f"{published[0]}/asset.glb", f"{published[0]}/report.html", tuple(published), gone)
-    model = _committed_file(store, status, Stage.SURFACE, "asset.glb")
-    return Places(model, _committed_file(store, status, Stage.QUALITY, "report.html"), ())
+        gone = tuple(path for path in published if "://" not in path and not Path(path, MANIFEST_FILE).is_file())
+        return Places(f"{published[0]}/{ASSET_FILE}", f"{published[0]}/{REPORT_FILE}", tuple(published), gone)
+    model = _committed_file(store, status, Stage.SURFACE, ASSET_FILE)
+    return Places(model, _committed_file(store, status, Stage.QUALITY, REPORT_FILE), ())
 
 
 def _committed_file(store: Store, status: AssetStatus, stage: Stage, path: str) -> str | None:
@@ -102,12 +105,12 @@ class Account:
 
 def give_account(store: Store, status: AssetStatus) -> Account:
     """Collect everything the store knows about an asset."""
-    found = {stage: stage_done(store, status, stage) for stage in STAGES}
+    found = {stage: stage_done(store, status, stage) for stage in registry.stages()}
     dones = {stage: done for stage, done in found.items() if done is not None}
-    facts = {stage: status.stages.get(stage, StageStatus()).facts for stage in STAGES}
+    facts = {stage: status.stages.get(stage, StageStatus()).facts for stage in registry.stages()}
     facts |= {stage: done.result.facts for stage, done in dones.items()}
     logs = {}
-    for stage in STAGES:
+    for stage in registry.stages():
         prefix = stage_prefix(status, stage)
         if prefix is not None and store.stat(f"{prefix}/log.txt") is not None:
             logs[stage] = address(store, f"{prefix}/log.txt")

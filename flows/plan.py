@@ -1,44 +1,20 @@
-"""From a specification to stage requests: which method with which effective options, on which inputs.
+"""What a run of a batch would do: for each asset the stages with their methods, options and inputs.
 
 Light on purpose: no Prefect, no Ray, no torch, so that a finished batch is recognised in a moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import ValidationError
-
-from infra.storage import open_store
-from models.digest import sha256_file
-from models.errors import DigitizeError, ReasonCode
+from models.errors import DigitizeError
 from models.ladder import Ladder
-from models.quality import DEFAULT_GATES, POSE_METRICS, Gate
 from models.resources import Estimate, Resources
-from models.results import STAGES, ArtifactRef, Done, FileRef, Stage, StageRequest
-from models.spec import AssetSpec, ScaleKind, StageChoice
-from models.spec_yaml import SpecFile, explain_error
+from models.results import ArtifactRef, Done, RejectedChain, StageRequest
+from models.stage import Stage
 from tasks import registry
-
-COMMITTED_INPUTS: dict[Stage, tuple[Stage, ...]] = {
-    Stage.INGEST: (),
-    Stage.POSE: (Stage.INGEST,),
-    Stage.TRAIN: (Stage.POSE,),
-    Stage.SURFACE: (Stage.POSE, Stage.TRAIN),
-    Stage.QUALITY: (Stage.INGEST, Stage.POSE, Stage.TRAIN, Stage.SURFACE),
-    Stage.PUBLISH: (Stage.INGEST, Stage.POSE, Stage.TRAIN, Stage.SURFACE, Stage.QUALITY),
-}
-"""What each stage reads of the stages before it."""
-
-EXTERNAL_INPUTS: dict[Stage, tuple[str, ...]] = {
-    Stage.INGEST: ("photos", "masks"),
-    Stage.POSE: ("poses",),
-    Stage.QUALITY: ("truth",),
-}
-"""What each stage reads that the user gave."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +27,22 @@ class StagePlan:
     options: dict[str, Any]
     resources: Resources
     ladder: Ladder = field(default_factory=Ladder)
+    inputs: tuple[Stage, ...] = ()
+    """The stages that it reads, in order."""
+    external: tuple[str, ...] = ()
+    """What it reads of what the user gave, where that was given."""
+    filled_in: tuple[str, ...] = ()
+    """Options that the flow fills in when the stages before are committed."""
 
     def estimate(self, photos: int, megapixels: float) -> Estimate:
         """Expected time and memory for that many photos of that size."""
         module = registry.method(self.stage, self.method)
         estimate: Estimate = module.estimate(module.Options.model_validate(self.options), photos, megapixels)
         return estimate
+
+
+Chain = dict[Stage, StagePlan]
+"""The stages that run for an asset, in order, each with one method."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +52,49 @@ class AssetPlan:
     id: str
     batch: str
     seed: int
-    stages: dict[Stage, StagePlan]
+    stages: Chain
+    """The stages that run, in order; of several choices of methods the first."""
     sources: dict[str, ArtifactRef]
     priority: int = 0
+    skipped: tuple[Stage, ...] = ()
+    """The stages that no stage needs."""
+    fallbacks: tuple[Chain, ...] = ()
+    """The other choices of methods, in the order in which they are tried when a gate rejects."""
 
-    def request(self, stage: Stage, done: Mapping[Stage, Done]) -> StageRequest:
-        """The request of a stage, once the stages that it reads are committed."""
-        plan, options = self.stages[stage], self.stages[stage].options
-        if stage is Stage.QUALITY and (lowered := _stepped_down(done)):
-            options = {**options, "stepped_down": lowered}
-        inputs = {str(name): done[name].ref for name in COMMITTED_INPUTS[stage]}
-        inputs |= {name: self.sources[name] for name in EXTERNAL_INPUTS.get(stage, ()) if name in self.sources}
+    @staticmethod
+    def of_chains(
+        asset: str, batch: str, seed: int, chains: Sequence[Chain], sources: dict[str, ArtifactRef], priority: int = 0
+    ) -> AssetPlan:
+        """The plan of an asset with these choices of methods, in the order in which they are tried."""
+        first, *others = chains
+        return AssetPlan(asset, batch, seed, first, sources, priority, skipped_stages(first), tuple(others))
+
+    @property
+    def alternatives(self) -> tuple[AssetPlan, ...]:
+        """One plan for each choice of methods, in the order in which they are tried."""
+        chains = (self.stages, *self.fallbacks)
+        return tuple(replace(self, stages=chain, skipped=skipped_stages(chain), fallbacks=()) for chain in chains)
+
+    @property
+    def choices(self) -> dict[Stage, tuple[str, ...]]:
+        """The methods of each stage that has several, in the order in which they are tried."""
+        chains = (self.stages, *self.fallbacks)
+        found = {
+            stage: tuple(dict.fromkeys(chain[stage].method for chain in chains if stage in chain))
+            for stage in registry.stages()
+        }
+        return {stage: names for stage, names in found.items() if len(names) > 1}
+
+    def request(self, stage: Stage, done: Mapping[Stage, Done], rejected: Sequence[RejectedChain] = ()) -> StageRequest:
+        """The request of a stage, once the stages that it reads are committed.
+
+        Args:
+            rejected: the choices of methods that were tried before this one.
+        """
+        plan = self.stages[stage]
+        options = {**plan.options, **_filled_in(plan, done, rejected)}
+        inputs = {str(name): done[name].ref for name in plan.inputs}
+        inputs |= {name: self.sources[name] for name in plan.external if name in self.sources}
         return StageRequest(
             asset=self.id,
             stage=stage,
@@ -89,10 +107,20 @@ class AssetPlan:
         )
 
 
-def _stepped_down(done: Mapping[Stage, Done]) -> dict[str, Any]:
-    """What the report has to say about smaller settings, by stage."""
-    found = {str(stage): each.stepped_down for stage, each in done.items() if each.stepped_down is not None}
-    return {stage: each.model_dump(mode="json") for stage, each in found.items()}
+def skipped_stages(chain: Chain) -> tuple[Stage, ...]:
+    """The stages that no stage of a chain needs, in order."""
+    return tuple(stage for stage in registry.stages() if stage not in chain)
+
+
+def _filled_in(plan: StagePlan, done: Mapping[Stage, Done], rejected: Sequence[RejectedChain]) -> dict[str, Any]:
+    """The options that tell of the way here. Those that have nothing to tell are left as they are."""
+    found: dict[str, Any] = {}
+    if "stepped_down" in plan.filled_in:
+        lowered = {str(stage): each.stepped_down for stage, each in done.items() if each.stepped_down is not None}
+        found["stepped_down"] = {stage: each.model_dump(mode="json") for stage, each in lowered.items()}
+    if "rejected" in plan.filled_in:
+        found["rejected"] = [each.model_dump(mode="json") for each in rejected]
+    return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True)
@@ -103,160 +131,3 @@ class BatchPlan:
     store_uri: str
     assets: tuple[AssetPlan, ...]
     unusable: dict[str, DigitizeError]
-
-
-Refer = Callable[[str], ArtifactRef]
-"""What lies at a uri, by content: `source_ref`, or one that remembers."""
-
-
-def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | None = None) -> BatchPlan:
-    """Resolve a specification.
-
-    Args:
-        only: asset ids to plan; all when empty.
-        refer: how sources are identified; `source_ref` when None.
-
-    Raises DigitizeError(spec_invalid or not_built_yet) with file and line on unknown methods, options or ids. A
-    source that is missing concerns its asset alone and lands in `unusable`.
-    """
-    spec, wanted = spec_file.spec, set(only)
-    if unknown := wanted - {asset.id for asset in spec.assets}:
-        known = ", ".join(asset.id for asset in spec.assets)
-        raise spec_file.error(("assets",), f"expected one of {known}, found {', '.join(sorted(unknown))}")
-    plans, unusable = [], {}
-    for index, asset in enumerate(spec.assets):
-        if wanted and asset.id not in wanted:
-            continue
-        stages = {stage: plan_stage(spec_file, index, asset, stage) for stage in STAGES}
-        try:
-            sources = find_sources(spec_file, index, asset, refer)
-        except DigitizeError as error:
-            error.asset = asset.id
-            unusable[asset.id] = error
-            continue
-        seed = spec.seed if asset.seed is None else asset.seed
-        plans.append(AssetPlan(asset.id, spec.name, seed, stages, sources, asset.priority))
-    return BatchPlan(spec.name, spec_file.resolve(spec.store), tuple(plans), unusable)
-
-
-def plan_stage(spec_file: SpecFile, index: int, asset: AssetSpec, stage: Stage) -> StagePlan:
-    """Resolve one stage of the asset at `index`. Raises DigitizeError with file and line; see `plan_batch`."""
-    spec = spec_file.spec
-    common, own = spec.stages.get(stage, StageChoice()), asset.stages.get(stage, StageChoice())
-    default = "known" if stage is Stage.POSE and asset.poses else registry.DEFAULT_METHODS[stage]
-    name = own.method or common.method or default
-    place: tuple[str | int, ...] = ("assets", index, "stages", str(stage))
-    if stage not in asset.stages:
-        place = ("stages", str(stage)) if stage in spec.stages else ("assets", index)
-    try:
-        module = registry.method(stage, name)
-        given = common.options if common.method in (None, name) else {}
-        overrides = {**_implied_options(spec_file, asset, stage), **given, **own.options}
-        options = registry.effective_options(stage, name, asset.preset or spec.preset, overrides)
-    except ValidationError as error:
-        raise _options_error(spec_file, (*place, "options"), error) from error
-    except DigitizeError as error:
-        raise spec_file.error((*place, "method"), error.message, error.code) from error
-    resources: Resources = module.resources(options)
-    if timeout_s := own.timeout_s or common.timeout_s:
-        resources = resources.model_copy(update={"timeout_s": timeout_s})
-    ladder: Ladder = getattr(module, "LADDER", Ladder())
-    return StagePlan(stage, name, module.VERSION, options.model_dump(mode="json"), resources, ladder)
-
-
-def _options_error(spec_file: SpecFile, place: tuple[str | int, ...], error: ValidationError) -> DigitizeError:
-    """Every mistake in one stage's options; several are listed with their lines as `load_spec` does."""
-    found = error.errors(include_url=False)
-    lines = [spec_file.line((*place, *each["loc"])) for each in found]
-    texts = [explain_error({**each, "loc": (*place, *each["loc"])}) for each in found]
-    message = texts[0]
-    if len(found) > 1:
-        message = "\n".join(f"line {line}: {text}" for line, text in zip(lines, texts, strict=True))
-    return DigitizeError(ReasonCode.SPEC_INVALID, message, path=f"{spec_file.path}:{lines[0]}")
-
-
-def _implied_options(spec_file: SpecFile, asset: AssetSpec, stage: Stage) -> dict[str, Any]:
-    """Options that follow from the asset's own keys rather than from a preset."""
-    gates = merge_gates(spec_file.spec.gates, asset.gates)
-    if stage is Stage.INGEST and asset.masks:
-        return {"mask_role": asset.masks.role.value}
-    if stage is Stage.POSE:
-        implied: dict[str, Any] = {"gates": [gate for gate in gates if gate.metric in POSE_METRICS]}
-        if asset.scale.kind is not ScaleKind.NONE:
-            implied["scale"] = asset.scale
-        if asset.poses:
-            implied["format"] = asset.poses.format
-        return implied
-    if stage is Stage.QUALITY:
-        return {"gates": list(gates)}
-    if stage is Stage.PUBLISH:
-        return {
-            "targets": [
-                target.model_copy(update={"to": spec_file.resolve(target.to)}) for target in spec_file.spec.publish
-            ]
-        }
-    return {}
-
-
-def merge_gates(*layers: Iterable[Gate]) -> tuple[Gate, ...]:
-    """The default gates with each layer on top: a later gate replaces one of the same metric and consequence."""
-    merged = {(gate.metric, gate.otherwise): gate for gate in DEFAULT_GATES}
-    for layer in layers:
-        merged |= {(gate.metric, gate.otherwise): gate for gate in layer}
-    return tuple(merged.values())
-
-
-def find_sources(
-    spec_file: SpecFile, index: int, asset: AssetSpec, refer: Refer | None = None
-) -> dict[str, ArtifactRef]:
-    """What the user gave for an asset, by content.
-
-    Raises DigitizeError(source_not_found or source_empty) with the specification's line.
-    """
-    places: dict[str, tuple[str | int, ...]] = {
-        "photos": ("photos",),
-        "masks": ("masks", "path"),
-        "poses": ("poses", "path"),
-    }
-    given = {
-        "photos": asset.photos,
-        "masks": asset.masks and asset.masks.path,
-        "poses": asset.poses and asset.poses.path,
-        "truth": asset.truth,
-    }
-    sources = {}
-    for name, location in given.items():
-        if not location:
-            continue
-        try:
-            sources[name] = (refer or source_ref)(spec_file.resolve(location))
-        except DigitizeError as error:
-            where = ("assets", index, *places.get(name, (name,)))
-            raise spec_file.error(where, error.message, error.code) from error
-    return sources
-
-
-def source_ref(uri: str) -> ArtifactRef:
-    """A reference to a folder, a file or an `s3://` prefix by the content of its files.
-
-    Objects on S3 are identified by key, size and ETag rather than downloaded.
-    """
-    if uri.startswith("s3://"):
-        stats = list(open_store(uri).list(""))
-        files = tuple(FileRef(path=stat.key, sha256=f"etag:{stat.etag}", bytes=stat.bytes) for stat in stats)
-    else:
-        path = Path(uri)
-        if not path.exists():
-            raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, f"expected a folder or file, found nothing at {path}")
-        found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if _counts(p, path))
-        base = path.parent if path.is_file() else path
-        files = tuple(
-            FileRef(path=p.relative_to(base).as_posix(), sha256=sha256_file(p), bytes=p.stat().st_size) for p in found
-        )
-    if not files:
-        raise DigitizeError(ReasonCode.SOURCE_EMPTY, f"expected at least one file, found none in {uri}")
-    return ArtifactRef(digest=ArtifactRef.content_digest(files), uri=uri, files=files)
-
-
-def _counts(path: Path, root: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)

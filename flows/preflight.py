@@ -14,7 +14,7 @@ from flows.plan import AssetPlan, StagePlan
 from flows.runner import Runner
 from infra.settings import RunSettings
 from models.errors import DigitizeError, ReasonCode
-from models.results import Stage
+from models.stage import Stage
 
 LEAST_FREE_GB = 1.0
 """Free disk below which nothing is started, and which is left free."""

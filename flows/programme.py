@@ -11,7 +11,7 @@ from flows.estimate import AssetForecast
 from flows.plan import AssetPlan
 from flows.runner.cluster import gpu_share
 from flows.scheduling import filling
-from models.results import STAGES, Stage
+from models.stage import Stage
 
 MOST_SIMULATED = 5_000
 """Assets that are simulated one by one; larger programmes are as many times longer."""
@@ -61,7 +61,7 @@ def draw_like(measured: Sequence[Mapping[Stage, float]], seed: int = 0) -> Draw:
 
 def stage_costs(plan: AssetPlan, gpu_gb: float) -> dict[Stage, StageCost]:
     """What the stages reserve on GPUs of that size; nothing of them where there are none."""
-    resources = {stage: plan.stages[stage].resources for stage in STAGES}
+    resources = {stage: each.resources for stage, each in plan.stages.items()}
     return {
         stage: StageCost(each.cpus, gpu_share(each.gpu_memory_gb, gpu_gb) if gpu_gb else 0.0)
         for stage, each in resources.items()
@@ -100,8 +100,8 @@ def estimate_programme(
 
 def _at_once(draw: Draw, costs: dict[Stage, StageCost], site: Site) -> int:
     sample = [draw(asset) for asset in range(200)]
-    on_gpu = sum(each.get(stage, 0.0) for each in sample for stage in STAGES if costs[stage].gpu_share)
-    gpu_s = sum(each.get(stage, 0.0) * costs[stage].gpu_share for each in sample for stage in STAGES)
+    on_gpu = sum(each.get(stage, 0.0) for each in sample for stage in costs if costs[stage].gpu_share)
+    gpu_s = sum(each.get(stage, 0.0) * costs[stage].gpu_share for each in sample for stage in costs)
     total = sum(sum(each.values()) for each in sample)
     if not site.gpus or not on_gpu:
         return max(1, round(site.cpus / max(cost.cpus for cost in costs.values()))) + 2

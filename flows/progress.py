@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.state import with_stage, write_status
 from models.errors import DigitizeError
-from models.results import Stage
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState
 from models.store import Store
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from models.artifacts import MANIFEST_FILE
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest, PublishedFile, Withdrawn, latest_key, withdrawn_key
@@ -62,7 +63,7 @@ def verify_target(store: Store, assets: Iterable[str] = (), every_version: bool 
         named = {manifest for _, manifest, _ in manifests}
         for key in keys:
             asset = key.split("/")[1]
-            if key.endswith("/manifest.json") and key not in named and (not wanted or asset in wanted):
+            if key.endswith(f"/{MANIFEST_FILE}") and key not in named and (not wanted or asset in wanted):
                 manifests.append((asset, key, None))
     files: list[tuple[str, str, PublishedFile]] = []
     for asset, key, digest in manifests:
@@ -103,7 +104,7 @@ def _check(store: Store, asset: str, key: str, file: PublishedFile) -> Damage | 
 def versions(store: Store, asset: str) -> list[int]:
     """The versions of an asset that were published in full, the first one first."""
     keys = [stat.key.split("/") for stat in store.list(f"assets/{asset}/v")]
-    return sorted(int(key[2][1:]) for key in keys if key[3:] == ["manifest.json"] and key[2][1:].isdigit())
+    return sorted(int(key[2][1:]) for key in keys if key[3:] == [MANIFEST_FILE] and key[2][1:].isdigit())
 
 
 def rollback(store: Store, asset: str, version: int | None = None) -> Latest:
@@ -124,7 +125,7 @@ def rollback(store: Store, asset: str, version: int | None = None) -> Latest:
         there = ", ".join(f"v{each}" for each in known) or "none"
         message = f"expected version {chosen or 'before the present one'} of {asset}; published in full: {there}"
         raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, message, "Choose with --to.", asset=asset, path=store.uri)
-    key = f"assets/{asset}/v{chosen}/manifest.json"
+    key = f"assets/{asset}/v{chosen}/{MANIFEST_FILE}"
     manifest = _read_manifest(store, asset, key, None)
     damages = [manifest] if isinstance(manifest, Damage) else list(_damages(store, manifest, chosen))
     if damages or isinstance(manifest, Damage):
@@ -173,6 +174,6 @@ def withdraw(store: Store, asset: str, why: str, purge: bool = False) -> int:
     store.put_bytes(withdrawn_key(asset), canonical_json(Withdrawn(asset=asset, why=why)))
     store.delete(latest_key(asset))
     keys = [stat.key for stat in stats if stat.key not in (withdrawn_key(asset), latest_key(asset))] if purge else []
-    for key in sorted(keys, key=lambda key: not key.endswith("/manifest.json")):
+    for key in sorted(keys, key=lambda key: not key.endswith(f"/{MANIFEST_FILE}")):
         store.delete(key)
     return len(keys) + 1

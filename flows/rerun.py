@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from flows.asset import walk
+from flows.asset import all_walks
 from flows.overview import stage_prefix
 from flows.plan import AssetPlan
 from flows.state import read_status
-from models.results import STAGES, Stage
+from models.artifacts import DONE_FILE
+from models.stage import Stage
 from models.store import Store
+from tasks import registry
 from tasks.commit import forget
 
 
@@ -20,16 +22,18 @@ def forget_from(plan: AssetPlan, store: Store, first: Stage) -> list[Stage]:
     Returns:
         the stages that had a commit, in order.
     """
-    done = walk(plan, store).done
     status = read_status(store, plan.batch, plan.id)
+    walks = all_walks(plan, store)
     forgotten = []
-    for stage in reversed(STAGES[STAGES.index(first) :]):
-        known = stage in done
-        if known:
-            forget(store, plan.request(stage, done))
+    for stage in reversed([each for each in registry.stages() if registry.position(each) >= registry.position(first)]):
+        known = False
+        for found in walks:
+            if stage in found.done:
+                forget(store, found.plan.request(stage, found.done, found.tried))
+                known = True
         prefix = None if status is None else stage_prefix(status, stage)
-        if prefix is not None and store.stat(f"{prefix}/DONE.json") is not None:
-            store.delete(f"{prefix}/DONE.json")
+        if prefix is not None and store.stat(f"{prefix}/{DONE_FILE}") is not None:
+            store.delete(f"{prefix}/{DONE_FILE}")
             known = True
         if known:
             forgotten.append(stage)

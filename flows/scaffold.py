@@ -8,8 +8,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
+from models.media import is_archive, is_photo, is_video
+
 _PHOTO_FOLDERS = ("images", "photos", "input", "rgb")
 _SKIPPED = frozenset({"store", "published", "masks", "truth"})
 _POSES = {"transforms.json": "transforms", "cameras.json": "cameras"}
@@ -52,9 +52,9 @@ def find_captures(folder: Path) -> list[Capture]:
             capture = _capture(entry, folder)
             if capture is not None:
                 found.append(capture)
-        elif entry.suffix.lower() == ".zip":
+        elif is_archive(entry):
             found.append(Capture(slug(entry.stem), entry.name, "zip archive"))
-        elif entry.suffix.lower() in VIDEO_SUFFIXES:
+        elif is_video(entry):
             found.append(Capture(slug(entry.stem), entry.name, "video"))
     return _unique(found)
 
@@ -83,7 +83,7 @@ def _photos_in(folder: Path) -> int:
     if not folder.is_dir():
         return 0
     with os.scandir(folder) as entries:
-        return sum(Path(e.name).suffix.lower() in PHOTO_SUFFIXES for e in entries if not e.name.startswith("."))
+        return sum(is_photo(e.name) for e in entries if not e.name.startswith("."))
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from flows.plan import AssetPlan
 from flows.runner import Runner
 from infra.settings import RunSettings
-from models.results import STAGES, Stage
+from models.stage import Stage
 
 MOST_AT_ONCE = 2048
 """Assets in flight at most: each is a thread of the driver."""
@@ -38,8 +38,8 @@ class GpuNeeds:
 
 def gpu_needs(plan: AssetPlan, runner: Runner, seconds: Mapping[Stage, float]) -> GpuNeeds:
     """The needs of an asset, from the expected seconds of those of its stages that have still to run."""
-    shares = {stage: runner.gpu_share(plan.stages[stage].resources) for stage in STAGES}
-    on_gpu = sum(seconds.get(stage, 0.0) for stage in STAGES if shares[stage])
+    shares = {stage: runner.gpu_share(each.resources) for stage, each in plan.stages.items()}
+    on_gpu = sum(seconds.get(stage, 0.0) for stage, share in shares.items() if share)
     total = sum(seconds.values())
     gpu_s = sum(seconds.get(stage, 0.0) * share for stage, share in shares.items())
     return GpuNeeds(

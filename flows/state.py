@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from models.digest import canonical_json
-from models.results import Done, Stage
+from models.results import Done
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState, StageStatus
 from models.store import Store
 

@@ -36,6 +36,8 @@ from flows.scratch import QUOTA_LOOK_S, ScratchQuota
 from models.errors import DigitizeError, ReasonCode
 from models.record import Record
 from models.results import Done
+from tasks import registry
+from tasks.commit import StageDoor
 from tasks.context import Context, ProgressSink
 
 GRACE_S = 1.0
@@ -229,8 +231,17 @@ def perform(assignment: Assignment, progress: ProgressSink, stopped: Callable[[]
         progress=progress,
         cancelled=stopped,
     )
-    module, _, function = job.door_name.partition(":")
-    return run_stage(getattr(importlib.import_module(module), function), job.request, context)
+    return run_stage(_entry_point(job), job.request, context)
+
+
+def _entry_point(job: Job) -> StageDoor:
+    """The function that the job names, or the stage's own."""
+    if not job.door:
+        own: StageDoor = registry.stage_module(job.request.stage).run
+        return own
+    module, _, function = job.door.partition(":")
+    named: StageDoor = getattr(importlib.import_module(module), function)
+    return named
 
 
 def _throttled(send: Callable[..., None]) -> ProgressSink:

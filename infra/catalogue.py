@@ -137,7 +137,7 @@ class Catalogue:
         """
         rows = [
             {
-                **{"store": store, "asset": done.asset, "stage": done.stage.value, "stage_key": done.key},
+                **{"store": store, "asset": done.asset, "stage": done.stage, "stage_key": done.key},
                 **{"method": done.method, "version": done.version, "options": digest_of(comparable(done.options))},
                 **{"photos": photos, "seconds": done.seconds, "cpu_seconds": done.cpu_seconds},
                 **{"peak_memory_gb": done.peak_memory_gb, "seen_at": time.time()},

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from models.quality import Verdict
 from models.record import Record
-from models.results import Reason
+from models.results import Reason, RejectedChain
 
 
 class PublishedFile(Record):
@@ -50,6 +50,8 @@ class Manifest(Record):
     reasons: tuple[Reason, ...]
     metrics: dict[str, float]
     provenance: tuple[StageProvenance, ...]
+    rejected: tuple[RejectedChain, ...] = ()
+    """The methods that were tried before those in `provenance`, and why their results were rejected."""
     software: str
     """Name and version of this program."""
     seed: int

@@ -9,9 +9,6 @@ from pydantic import Field
 from models.errors import ReasonCode
 from models.record import Record
 
-INDEX_FILE = "photos.json"
-"""Name of the PhotoIndex among the stage's outputs."""
-
 
 class IngestedPhoto(Record):
     """One usable photo: upright, 8-bit sRGB, without metadata. Sizes in pixels."""

@@ -107,8 +107,8 @@ DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(metric="track_length", at_least=2.8, otherwise=Verdict.REVIEW, reason=ReasonCode.SHORT_TRACKS),
     Gate(metric="parallax_deg", at_least=2.0, otherwise=Verdict.REJECT, reason=ReasonCode.NO_PARALLAX),
     # quality: checked before anything is published
-    Gate(metric="psnr_field", at_least=14.0, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_FIDELITY),
-    Gate(metric="psnr_field", at_least=20.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_FIDELITY),
+    Gate(metric="psnr_model", at_least=14.0, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_FIDELITY),
+    Gate(metric="psnr_model", at_least=20.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_FIDELITY),
     Gate(metric="psnr_mesh", at_least=10.0, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_FIDELITY),
     Gate(metric="psnr_mesh", at_least=18.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_FIDELITY),
     Gate(metric="coverage_mesh", at_least=0.4, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
@@ -118,6 +118,15 @@ DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(metric="non_manifold_share", at_most=0.01, otherwise=Verdict.REVIEW, reason=ReasonCode.MESH_DEFECT),
 )
 """The gates of every batch. A specification adds its own or replaces these by metric and consequence."""
+
+
+def merge_gates(*layers: Iterable[Gate]) -> tuple[Gate, ...]:
+    """The default gates with each layer on top: a later gate replaces one of the same metric and consequence."""
+    merged = {(gate.metric, gate.otherwise): gate for gate in DEFAULT_GATES}
+    for layer in layers:
+        merged |= {(gate.metric, gate.otherwise): gate for gate in layer}
+    return tuple(merged.values())
+
 
 POSE_METRICS = frozenset(
     {"registered_share", "registered_images", "reprojection_error_px", "track_length", "parallax_deg"}

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
 
 from models.digest import digest_of, stage_key
-from models.errors import HINTS, ReasonCode
+from models.errors import HINTS, DigitizeError, ReasonCode
 from models.ladder import SteppedDown
 from models.quality import Verdict
 from models.record import Record
 from models.resources import Resources
-
-
-class Stage(StrEnum):
-    """The stages of the line, in order."""
-
-    INGEST = "ingest"
-    POSE = "pose"
-    TRAIN = "train"
-    SURFACE = "surface"
-    QUALITY = "quality"
-    PUBLISH = "publish"
-
-
-STAGES: tuple[Stage, ...] = tuple(Stage)
+from models.stage import Stage
 
 
 class FileRef(Record):
@@ -108,6 +94,28 @@ class StageResult(Record):
     lowered: dict[str, Any] = Field(default_factory=dict)
     """The options that the stage lowered by itself to fit the memory it was given, with the values that it used: the
     commit goes to the key of those."""
+
+    @staticmethod
+    def rejection(error: DigitizeError) -> StageResult:
+        """The rejection of an asset for what an error says about it."""
+        reason = Reason.of(error.code, error.message, error.path, error.hint)
+        return StageResult(verdict=Verdict.REJECT, reasons=(reason,))
+
+
+class RejectedChain(Record):
+    """One choice of methods whose result a gate rejected, before the next choice was tried."""
+
+    methods: dict[Stage, str]
+    """The methods of the stages for which there were several to choose from."""
+    stage: Stage
+    """The stage that rejected the asset."""
+    key: str
+    """Of its commit."""
+    reasons: tuple[Reason, ...] = ()
+
+    def __str__(self) -> str:
+        """For people: `train hash_sdf: rejected by quality`."""
+        return f"{', '.join(f'{stage} {name}' for stage, name in self.methods.items())}: rejected by {self.stage}"
 
 
 class Done(Record):

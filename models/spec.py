@@ -9,12 +9,15 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from models.capture_kind import CAPTURE_KINDS, CaptureKind
 from models.quality import Gate, Verdict
 from models.record import Record
-from models.results import Stage
+from models.stage import Stage
 
+PACKAGE = "package:"
+"""Begins the uri of a file of an installed package."""
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -107,6 +110,30 @@ class KnownPoses(Record):
     `cameras`: this project's own cameras.json (a CameraSet, OpenCV axes)."""
 
 
+class ExternalInput(Record):
+    """Something further that a method reads: a file or folder, an `s3://` prefix, or a file of an installed package."""
+
+    uri: str
+    """A path, `s3://bucket/prefix`, or `package:NAME/FILE`."""
+    sha256: str | None = Field(default=None, pattern="[0-9a-f]{64}")
+    """Of a package's file, which is then the same on every machine; required for packages."""
+
+    @model_validator(mode="after")
+    def _pinned(self) -> ExternalInput:
+        if self.uri.startswith(PACKAGE) and self.sha256 is None:
+            raise ValueError(f"expected the sha256 of {self.uri}, found none: packages differ between machines")
+        if self.sha256 is not None and not self.uri.startswith(PACKAGE):
+            raise ValueError("sha256: expected it with `package:` alone; other inputs are known by their content")
+        return self
+
+
+def _as_external(value: Any) -> Any:
+    return {"uri": value} if isinstance(value, str) else value
+
+
+GivenInput = Annotated[ExternalInput, BeforeValidator(_as_external, json_schema_input_type=str | ExternalInput)]
+
+
 class StageChoice(Record):
     """One stage's method and options; what is left out comes from the preset."""
 
@@ -114,6 +141,28 @@ class StageChoice(Record):
     options: dict[str, Any] = Field(default_factory=dict)
     timeout_s: float | None = Field(default=None, gt=0)
     """Wall seconds after which the stage is killed, instead of the method's own."""
+
+
+def _as_choices(value: Any) -> Any:
+    """`hash_sdf`, `{method: hash_sdf}` and lists of either, as a list of mappings."""
+    items = value if isinstance(value, list | tuple) else [value]
+    return [{"method": item} if isinstance(item, str) else item for item in items]
+
+
+StageChoices = Annotated[
+    tuple[StageChoice, ...],
+    BeforeValidator(_as_choices, json_schema_input_type=str | StageChoice | list[str | StageChoice]),
+    Field(min_length=1),
+]
+"""A method, or several that are tried in order: the next one when a gate rejects what came of the one before."""
+
+
+def _capture_kind(kind: CaptureKind) -> CaptureKind:
+    _built(kind, frozenset(each.value for each in CAPTURE_KINDS), "capture kind")
+    return kind
+
+
+BuiltCaptureKind = Annotated[CaptureKind, AfterValidator(_capture_kind)]
 
 
 class PublishTarget(Record):
@@ -136,11 +185,17 @@ class AssetSpec(Record):
     scale: Scale
     truth: str | None = None
     """A folder with the true `mesh.ply` and `cameras.json`, to score against."""
+    inputs: dict[
+        str, Annotated[ExternalInput, BeforeValidator(_as_external, json_schema_input_type=str | ExternalInput)]
+    ] = Field(default_factory=dict)
+    """What further methods read, by the names under which they ask for it."""
+    capture_kind: BuiltCaptureKind = CaptureKind.RINGS
+    """How the object was photographed."""
     preset: Preset | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     priority: int = 0
     """Assets of a higher priority come first."""
-    stages: dict[Stage, StageChoice] = Field(default_factory=dict)
+    stages: dict[Stage, StageChoices] = Field(default_factory=dict)
     gates: tuple[Gate, ...] = ()
 
 
@@ -155,8 +210,10 @@ class CaptureSource(Record):
     """The object whose arrival says that a capture is complete (docs/operations.md)."""
     quiet_minutes: float = Field(default=30.0, ge=0)
     """A capture without that object is complete when nothing of it has changed for this long."""
+    capture_kind: BuiltCaptureKind = CaptureKind.RINGS
+    """Of each capture whose manifest does not name another."""
     preset: Preset | None = None
-    stages: dict[Stage, StageChoice] = Field(default_factory=dict)
+    stages: dict[Stage, StageChoices] = Field(default_factory=dict)
     gates: tuple[Gate, ...] = ()
 
 
@@ -175,6 +232,7 @@ class CaptureManifest(Record):
     """What has to be there; the capture waits for files that are late."""
     scale: Scale | None = None
     preset: Preset | None = None
+    capture_kind: BuiltCaptureKind | None = None
 
 
 class BatchSpec(Record):
@@ -187,7 +245,7 @@ class BatchSpec(Record):
     store: str = "store"
     """Where committed work lives: a folder, or `s3://bucket/prefix`."""
     publish: tuple[PublishTarget, ...] = ()
-    stages: dict[Stage, StageChoice] = Field(default_factory=dict)
+    stages: dict[Stage, StageChoices] = Field(default_factory=dict)
     """Choices for all assets; an asset's own come on top."""
     gates: tuple[Gate, ...] = ()
     assets: tuple[AssetSpec, ...] = ()

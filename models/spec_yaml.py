@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from models.errors import DigitizeError, ReasonCode
-from models.spec import AssetSpec, BatchSpec
+from models.spec import PACKAGE, AssetSpec, BatchSpec
 
 _MAX_BYTES = 16 << 20
 
@@ -39,8 +39,8 @@ class SpecFile:
         return SpecFile(self.path, spec, self._root)
 
     def resolve(self, location: str) -> str:
-        """A path of the specification as an absolute path; `s3://` stays as it is."""
-        if "://" in location:
+        """A path of the specification as an absolute path; `s3://` and `package:` stay as they are."""
+        if "://" in location or location.startswith(PACKAGE):
             return location
         return str((self.folder / Path(location).expanduser()).resolve())
 
@@ -52,7 +52,12 @@ class SpecFile:
         self, where: Sequence[str | int], message: str, code: ReasonCode = ReasonCode.SPEC_INVALID
     ) -> DigitizeError:
         """An error that points at a place of this file."""
+        where = self.place(where)
         return DigitizeError(code, f"{_dotted(where)}: {message}", path=f"{self.path}:{self.line(where)}")
+
+    def place(self, where: Sequence[str | int]) -> tuple[str | int, ...]:
+        """A place as the file has it: a stage's only choice needs no list, but is read as one."""
+        return _place(self._root, where)
 
 
 def load_spec(path: Path) -> SpecFile:
@@ -94,6 +99,7 @@ def _validate(data: Any, root: yaml.Node, path: Path) -> BatchSpec:
     except ValidationError as error:
         found = error.errors(include_url=False)
         # pydantic also calls a list too short when its items are merely wrong
+        found = [{**e, "loc": _place(root, e["loc"])} for e in found]
         found = [e for e in found if e["type"] != "too_short" or not any(_below(o["loc"], e["loc"]) for o in found)]
         lines = [f"line {_line(root, e['loc'])}: {_explain(e)}" for e in found]
         first = _line(root, found[0]["loc"])
@@ -134,6 +140,19 @@ def _dotted(where: Sequence[str | int]) -> str:
             continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
+
+
+def _place(root: yaml.Node, where: Sequence[str | int]) -> tuple[str | int, ...]:
+    """A place without the numbers that the file has no list for."""
+    node: yaml.Node | None = root
+    place: list[str | int] = []
+    for part in where:
+        if isinstance(part, int) and node is not None and not isinstance(node, yaml.SequenceNode):
+            continue
+        found = None if node is None else _child(node, part)
+        node = None if found is None else found[0]
+        place.append(part)
+    return tuple(place)
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, int] | None:

@@ -14,7 +14,8 @@ from models.errors import DigitizeError, ReasonCode
 from models.ladder import SteppedDown
 from models.quality import Verdict
 from models.record import Record
-from models.results import Reason, Stage
+from models.results import Reason, RejectedChain
+from models.stage import Stage
 
 
 class Phase(StrEnum):
@@ -89,6 +90,8 @@ class AssetStatus(Record):
     verdict: Verdict | None = None
     stages: dict[Stage, StageStatus] = Field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
+    rejected: tuple[RejectedChain, ...] = ()
+    """The methods that were tried before those of `stages`, and what rejected their results."""
     failure: Failure | None = None
     run: str | None = None
     """The run that wrote this."""

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.artifacts import DONE_FILE
 from models.digest import canonical_json, sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.ladder import SteppedDown
@@ -29,7 +30,7 @@ _UPLOADS = 4
 
 def find_done(store: Store, request: StageRequest) -> Done | None:
     """The committed result of this request, or None when it was never finished."""
-    data = store.get_bytes(f"{request.prefix}/DONE.json")
+    data = store.get_bytes(f"{request.prefix}/{DONE_FILE}")
     return None if data is None else Done.model_validate_json(data)
 
 
@@ -77,7 +78,7 @@ def refer(store: Store, asked: StageRequest, done: Done, because: ReasonCode) ->
 
 
 def _commit(store: Store, request: StageRequest, done: Done) -> Done:
-    if not store.put_bytes(f"{request.prefix}/DONE.json", canonical_json(done), if_absent=True):
+    if not store.put_bytes(f"{request.prefix}/{DONE_FILE}", canonical_json(done), if_absent=True):
         winner = find_done(store, request)
         if winner is None:
             raise DigitizeError(
@@ -85,7 +86,7 @@ def _commit(store: Store, request: StageRequest, done: Done) -> Done:
                 "another attempt's commit appeared and vanished again",
                 retryable=True,
                 asset=request.asset,
-                path=f"{request.prefix}/DONE.json",
+                path=f"{request.prefix}/{DONE_FILE}",
             )
         if winner.attempt != done.attempt and done.key == request.key:
             _remove(store, f"{request.prefix}/attempts/{done.attempt}/")
@@ -100,9 +101,9 @@ def forget(store: Store, request: StageRequest) -> None:
     The files of its attempts stay until they are collected.
     """
     done = find_done(store, request)
-    store.delete(f"{request.prefix}/DONE.json")
+    store.delete(f"{request.prefix}/{DONE_FILE}")
     if done is not None and done.key != request.key:
-        store.delete(f"{done.prefix}/DONE.json")
+        store.delete(f"{done.prefix}/{DONE_FILE}")
 
 
 def verify(store: Store, done: Done) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from models.artifacts import DONE_FILE
 from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.results import ArtifactRef, Done, StageRequest
@@ -70,16 +71,22 @@ class Context:
 
     def done(self, name: str) -> Done:
         """The commit that input `name` comes from: its method, effective options, facts and reasons."""
-        prefix = self.input(name).uri.removeprefix(STORE_SCHEME).partition("/attempts/")[0]
-        data = self.store.get_bytes(f"{prefix}/DONE.json")
-        if data is None:
+        done = self.find_done(name)
+        if done is None:
+            prefix = self.input(name).uri.removeprefix(STORE_SCHEME).partition("/attempts/")[0]
             raise DigitizeError(
                 ReasonCode.CHECKSUM_MISMATCH,
-                "expected a committed stage, found no DONE.json",
+                f"expected a committed stage, found no {DONE_FILE}",
                 asset=self.request.asset,
                 path=prefix,
             )
-        return Done.model_validate_json(data)
+        return done
+
+    def find_done(self, name: str) -> Done | None:
+        """The commit that input `name` comes from; None where it is not committed work."""
+        folder, found, _ = self.input(name).uri.removeprefix(STORE_SCHEME).partition("/attempts/")
+        data = self.store.get_bytes(f"{folder}/{DONE_FILE}") if found else None
+        return None if data is None else Done.model_validate_json(data)
 
     def fetch(self, name: str, path: str) -> Path:
         """A local, read-only file of input `name`, verified against its sha256 when it had to be copied here."""
@@ -105,16 +112,20 @@ class Context:
             self._fetched[key] = target
         return self._fetched[key]
 
-    def fetch_all(self, name: str) -> Path:
-        """A local folder that holds every file of input `name` (committed work)."""
-        ref = self.input(name)
-        if not ref.files:
-            raise ValueError(f"input {name} has no files")
-        last = ref.files[0].path
-        for file in ref.files:
-            last = file.path
-            found = self.fetch(name, file.path)
-        return found.parents[len(Path(last).parts) - 1]
+    def fetch_folder(self, name: str, folder: str) -> Path:
+        """A local folder with every file below `folder` of input `name` (committed work).
+
+        Raises DigitizeError(source_not_found) when there is none.
+        """
+        found = None
+        for file in self.input(name).files:
+            if file.path.startswith(f"{folder}/"):
+                depth = len(Path(file.path).parts) - len(Path(folder).parts)
+                found = self.fetch(name, file.path).parents[depth - 1]
+        if found is None:
+            message = f"expected files in {folder}/ of {name}, found none"
+            raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, message, asset=self.request.asset, path=folder)
+        return found
 
     def save_checkpoint(self, name: str, path: Path) -> None:
         """Keep a file for the next attempt at this key. Atomic: a kill leaves the old one or the new one."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from infra.storage import FolderStore, open_store
-from models.results import StageRequest
+from models.results import ArtifactRef, FileRef, StageRequest
+from models.stage import Stage
 from models.store import Store
+from tasks import registry
 from tasks.context import Context
 
 
@@ -24,3 +27,18 @@ def make_context(request: StageRequest, folder: Path, store: Store | None = None
         open_store=open_store,
         **changes,
     )
+
+
+def ref_of(folder: Path, uri: str) -> ArtifactRef:
+    """A reference to the files of a folder, links followed, under another uri."""
+    paths = [Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names]
+    files = [FileRef(path=p.relative_to(folder).as_posix(), sha256="0" * 64, bytes=1) for p in sorted(paths)]
+    return ArtifactRef(digest="0", uri=uri, files=tuple(files))
+
+
+STAGES = registry.stages()
+
+
+def before(stage: Stage) -> tuple[Stage, ...]:
+    """All stages that come before one."""
+    return STAGES[: STAGES.index(stage)]

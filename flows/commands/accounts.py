@@ -82,10 +82,10 @@ def _find(spec: Path | None, uri: str | None, batch: str | None) -> tuple[Store,
 def asset_document(status: AssetStatus, places: Places) -> dict[str, Any]:
     """One asset as JSON: the same keys in `run`, `rerun`, `status` and `explain`."""
     from flows.state import is_lost
-    from models.results import STAGES
     from models.status import StageStatus
+    from tasks import registry
 
-    stages = {stage: status.stages.get(stage, StageStatus()) for stage in STAGES}
+    stages = {stage: status.stages.get(stage, StageStatus()) for stage in registry.stages()}
     return {
         "id": status.asset,
         "phase": status.phase.value,
@@ -93,8 +93,9 @@ def asset_document(status: AssetStatus, places: Places) -> dict[str, Any]:
         "verdict": status.verdict.value if status.verdict else None,
         "reasons": [reason.model_dump(mode="json") for reason in status.reasons],
         "failure": status.failure.model_dump(mode="json") if status.failure else None,
+        "rejected": [each.model_dump(mode="json") for each in status.rejected],
         "stages": {
-            stage.value: {
+            stage: {
                 "state": each.state.value,
                 "share": round(each.share, 4),
                 "message": each.message,
@@ -167,7 +168,7 @@ def explain(
             "asset": asset_document(account.status, account.places),
             "gates": [
                 {
-                    "stage": stage.value,
+                    "stage": stage,
                     "metric": each.gate.metric,
                     "bound": each.gate.bound,
                     "value": each.value,
@@ -178,9 +179,9 @@ def explain(
                 for stage, outcomes in account.gates.items()
                 for each in outcomes
             ],
-            "tried": {stage.value: tried for stage, tried in account.tried.items()},
+            "tried": dict(account.tried),
             "rejected_photos": account.rejected_photos,
-            "logs": {stage.value: log for stage, log in account.logs.items()},
+            "logs": dict(account.logs),
             "next": next_step or None,
         }
         out.exit_code = _code([account.status])
@@ -200,7 +201,7 @@ def _say_account(out: Output, account: Account, next_step: str) -> None:
     out.say(head)
     out.say(stages_text(status))
     if status.failure is not None:
-        stage = f"{status.failure.stage.value} failed" if status.failure.stage else "failed"
+        stage = f"{status.failure.stage} failed" if status.failure.stage else "failed"
         _section(out, stage)
         out.say(plain(f"{status.failure.code.value}  {status.failure.message}"))
         if status.failure.path:
@@ -209,6 +210,9 @@ def _say_account(out: Output, account: Account, next_step: str) -> None:
     if status.reasons:
         _section(out, "why")
         out.say(reasons_text(status.reasons, hints=True))
+    for each in status.rejected:
+        _section(out, str(each))
+        out.say(reasons_text(each.reasons))
     _say_stepped_down(out, status)
     _say_tried(out, account)
     _say_gates(out, account)
@@ -216,7 +220,7 @@ def _say_account(out: Output, account: Account, next_step: str) -> None:
     where = {
         "model": account.places.model,
         "report": account.places.report,
-        **{f"log of {stage.value}": log for stage, log in account.logs.items() if stage not in account.dones},
+        **{f"log of {stage}": log for stage, log in account.logs.items() if stage not in account.dones},
     }
     if any(where.values()):
         _section(out, "where")
@@ -247,7 +251,7 @@ def _say_tried(out: Output, account: Account) -> None:
     from flows.commands.look import plain
 
     for stage, tried in account.tried.items():
-        _section(out, f"tried in {stage.value}")
+        _section(out, f"tried in {stage}")
         for number, each in enumerate(tried, 1):
             pairs = each.items() if isinstance(each, dict) else [("", each)]
             text = "  ".join(f"{key} {_short(value)}".lstrip() for key, value in pairs)

@@ -36,9 +36,9 @@ def gc(
     Nothing younger than a day goes, and nothing at all while a place that was published to does not answer.
     """
     with reporting("gc", json, debug) as out:
+        from flows.batch_plan import plan_batch
         from flows.captures import load_batch
         from flows.maintenance import collect, survey
-        from flows.plan import plan_batch
         from infra.storage import open_store
         from models.errors import DigitizeError, ReasonCode
 

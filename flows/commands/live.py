@@ -14,7 +14,7 @@ from rich.text import Text
 from flows.commands.look import PHASE_STYLES, duration, marks_text, plain, table, verdict_text, why
 from flows.estimate import AssetForecast
 from flows.progress import Board
-from models.results import STAGES, Stage
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState, StageStatus
 
 _PLAIN_PROGRESS_S = 20.0
@@ -29,7 +29,7 @@ class Remaining:
 
     def __init__(self, forecasts: Sequence[AssetForecast], at_once: int) -> None:
         self._expected = {
-            (each.id, stage): found.seconds[1] for each in forecasts for stage, found in each.stages.items()
+            each.id: {stage: found.seconds[1] for stage, found in each.stages.items()} for each in forecasts
         }
         self._at_once = at_once
 
@@ -39,8 +39,7 @@ class Remaining:
         for status in statuses:
             if status.phase in _FINAL:
                 continue
-            for stage in STAGES:
-                expected = self._expected.get((status.asset, stage), 0.0)
+            for stage, expected in self._expected.get(status.asset, {}).items():
                 found = status.stages.get(stage, StageStatus())
                 if found.state is StageState.COMMITTED and found.seconds is not None and expected > 0:
                     spent, planned = spent + found.seconds, planned + expected
@@ -113,7 +112,7 @@ class PlainLines:
             self._told[asset, stage] = now
 
     def _tell(self, asset: str, stage: Stage, text: str) -> None:
-        self._console.print(plain(f"{asset}  {stage.value}  {text}"), soft_wrap=True)
+        self._console.print(plain(f"{asset}  {stage}  {text}"), soft_wrap=True)
 
 
 def final_line(status: AssetStatus) -> Text:

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from flows.commands.output import printable
 from models.quality import Verdict
-from models.results import STAGES, Stage
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState, StageStatus
+from tasks import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,26 +65,26 @@ def verdict_text(verdict: Verdict | None) -> Text:
 def stage_text(stage: Stage, state: StageState, note: str = "") -> Text:
     """A stage with its mark: `✓ pose`, `▸ train 43 %`."""
     mark, style = STAGE_MARKS[state]
-    return Text(f"{mark} {stage.value}{' ' + note if note else ''}", style=style)
+    return Text(f"{mark} {stage}{' ' + note if note else ''}", style=style)
 
 
 def marks_text(status: AssetStatus) -> Text:
     """All stages of an asset as marks, then the one that runs or failed: `✓✓▸··· train 43%`."""
     text, current = Text(), Text()
-    for stage in STAGES:
+    for stage in registry.stages():
         found = status.stages.get(stage, StageStatus())
         text.append(*STAGE_MARKS[found.state])
         if found.state is StageState.RUNNING:
-            current = Text(f" {stage.value} {found.share:.0%}", "cyan")
+            current = Text(f" {stage} {found.share:.0%}", "cyan")
         elif found.state is StageState.FAILED:
-            current = Text(f" {stage.value}", "red")
+            current = Text(f" {stage}", "red")
     return text + current
 
 
 def stages_text(status: AssetStatus) -> Text:
     """All stages of an asset by name in one line."""
     parts = []
-    for stage in STAGES:
+    for stage in registry.stages():
         found = status.stages.get(stage)
         state = StageState.PENDING if found is None else found.state
         note = f"{found.share:.0%}" if found is not None and state is StageState.RUNNING else ""
@@ -130,7 +131,7 @@ def ago(seconds: float) -> str:
 def why(status: AssetStatus) -> str:
     """Why an asset stands as it does, in one line."""
     if status.failure is not None:
-        stage = f"{status.failure.stage.value}: " if status.failure.stage else ""
+        stage = f"{status.failure.stage}: " if status.failure.stage else ""
         return f"{status.failure.code.value}  {stage}{status.failure.message.splitlines()[0]}"
     codes = list(dict.fromkeys(reason.code.value for reason in status.reasons))
     return ", ".join(codes)
@@ -138,8 +139,8 @@ def why(status: AssetStatus) -> str:
 
 def stepped_down_lines(status: AssetStatus) -> list[str]:
     """The stages that ran with smaller settings than asked for, and what was lowered."""
-    found = ((stage, status.stages.get(stage, StageStatus()).stepped_down) for stage in STAGES)
-    return [f"{stage.value}: {each}" for stage, each in found if each is not None]
+    found = ((stage, status.stages.get(stage, StageStatus()).stepped_down) for stage in registry.stages())
+    return [f"{stage}: {each}" for stage, each in found if each is not None]
 
 
 def reasons_text(reasons: Iterable[Reason], hints: bool = False) -> Text:

@@ -1,4 +1,4 @@
-"""`render`: a picture or a turntable video of a trained field."""
+"""`render`: a picture or a turntable video of what the train stage made."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def render(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Render the trained field of an asset: `--view N` for a picture, `--turntable` for a video."""
+    """Render the trained model of an asset: `--view N` for a picture, `--turntable` for a video."""
     with reporting("render", json, debug) as out:
         if turntable == (view is not None):
             raise typer.BadParameter("expected either --turntable or --view N")
@@ -46,7 +46,8 @@ def render(
         from flows.captures import load_batch
         from flows.overview import read_statuses, stage_done
         from infra.storage import open_store
-        from models.results import Stage
+        from models.stage import Stage
+        from tasks import registry
 
         spec_file = load_batch(spec)
         known = [each.id for each in spec_file.spec.assets]
@@ -54,31 +55,35 @@ def render(
             raise spec_file.error(("assets",), f"expected one of {', '.join(known)}, found '{asset}'")
         store = open_store(spec_file.resolve(spec_file.spec.store))
         status = read_statuses(store, spec_file.spec.name, [asset])[0]
-        pose, train = (stage_done(store, status, stage) for stage in (Stage.POSE, Stage.TRAIN))
-        if pose is None or train is None:
-            message = "expected a trained field, found none: the train stage is not done"
+        family = (Stage.POSE, *registry.refiners(Stage.POSE))
+        poses = [done for stage in family if (done := stage_done(store, status, stage)) is not None]
+        train = stage_done(store, status, Stage.TRAIN)
+        if not poses or train is None:
+            message = "expected a trained model, found none: the train stage is not done"
             raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, message, f"digitize run {spec}", asset=asset)
-        _write(store, pose, train, target, view, what, frames, size)
+        _write(store, poses, train, target, view, what, frames, size)
         out.say(f"{what.value} written to {target}")
         out.document = {"asset": asset, "path": str(target), "what": what.value}
 
 
 def _write(
-    store: Store, pose: Done, train: Done, target: Path, view: int | None, what: What, frames: int, size: int
+    store: Store, poses_of: list[Done], train: Done, target: Path, view: int | None, what: What, frames: int, size: int
 ) -> None:
+    from models.artifacts import MODEL_FOLDER, POSES_FILE
     from models.camera import PoseSet
-    from models.fields.base import FIELD_FILE, WEIGHTS_FILE, load_field
-    from tasks.train.task import FIELD_FOLDER
+    from models.representation import load_representation
     from tasks.train.turntable import still, turntable
 
+    pose = next(done for done in reversed(poses_of) if done.ref.has(POSES_FILE))
+    parts = [file.path for file in train.files if file.path.startswith(f"{MODEL_FOLDER}/")]
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        for done, name in ((pose, "poses.json"), *((train, f"{FIELD_FOLDER}/{n}") for n in (FIELD_FILE, WEIGHTS_FILE))):
-            (here / name).parent.mkdir(exist_ok=True)
+        for done, name in ((pose, POSES_FILE), *((train, path) for path in parts)):
+            (here / name).parent.mkdir(parents=True, exist_ok=True)
             store.get_file(f"{done.ref.uri.removeprefix('store:')}/{name}", here / name)
-        poses = PoseSet.model_validate_json((here / "poses.json").read_bytes())
-        field = load_field(here / FIELD_FOLDER)
-    if view is None:
-        turntable(field, poses, target, frames, size, what.value)
-    else:
-        still(field, poses, target, view, what.value)
+        poses = PoseSet.model_validate_json((here / POSES_FILE).read_bytes())
+        model = load_representation(here / MODEL_FOLDER)
+        if view is None:
+            turntable(model, poses, target, frames, size, what.value)
+        else:
+            still(model, poses, target, view, what.value)

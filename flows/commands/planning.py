@@ -55,11 +55,11 @@ def plan(
         plan_programme(spec, asset, assets, gpus, cores, gpu_gb, gpu_price, lost_after, json, debug)
         return
     with reporting("plan", json, debug) as out:
+        from flows.batch_plan import plan_batch
         from flows.captures import load_batch
         from flows.commands.output import error_document
         from flows.estimate import forecast, room, shortages, totals
         from flows.exit_codes import ExitCode
-        from flows.plan import plan_batch
         from infra.settings import RunSettings
         from infra.storage import open_store
 
@@ -89,7 +89,7 @@ def _asset_document(asset: AssetForecast) -> dict[str, Any]:
         "id": asset.id,
         "photos": asset.photos,
         "stages": {
-            stage.value: {
+            stage: {
                 "state": each.outlook.value,
                 "method": each.method,
                 "seconds": _range(each.seconds) if each.runs else None,
@@ -98,6 +98,8 @@ def _asset_document(asset: AssetForecast) -> dict[str, Any]:
             }
             for stage, each in asset.stages.items()
         },
+        "choices": {str(stage): list(names) for stage, names in asset.choices.items()},
+        "rejected": [each.model_dump(mode="json") for each in asset.tried],
     }
 
 
@@ -124,9 +126,9 @@ def _range(seconds: tuple[float, float, float]) -> dict[str, float]:
 
 def _say_plan(out: Output, assets: list[AssetForecast], total: Totals, here: Room, warnings: list[str]) -> None:
     from flows.commands.look import duration, plain, span, table
-    from models.results import STAGES
+    from tasks import registry
 
-    grid = table("asset", "photos", *(stage.value for stage in STAGES), "time", right=("photos",))
+    grid = table("asset", "photos", *registry.stages(), "time", right=("photos",))
     for column in grid.columns[1:]:
         column.no_wrap = True
     for asset in assets:
@@ -141,6 +143,8 @@ def _say_plan(out: Output, assets: list[AssetForecast], total: Totals, here: Roo
     if assets:
         out.show(grid)
         out.say("✓ cached   ▸ will run   · waits for the stage before it   – not reached, rejected before", style="dim")
+        for line in _choice_lines(assets):
+            out.say(line, style="dim")
     if total.stages == 0:
         out.say("\neverything is committed: a run has nothing to do" if assets else "", style="green")
         return
@@ -164,12 +168,22 @@ def _say_plan(out: Output, assets: list[AssetForecast], total: Totals, here: Roo
         out.say(f"too little {printable(warning)}", style="bold yellow")
 
 
+def _choice_lines(assets: list[AssetForecast]) -> list[str]:
+    """Which methods are tried in turn, and what was rejected of them so far."""
+    orders: dict[str, list[str]] = {}
+    for asset in assets:
+        for stage, names in asset.choices.items():
+            orders.setdefault(f"{stage}: {', then '.join(names)}", []).append(asset.id)
+    lines = [f"{order}  ({len(ids)} asset{'s' if len(ids) > 1 else ''})" for order, ids in orders.items()]
+    return lines + [f"{asset.id}: {each}" for asset in assets for each in asset.tried]
+
+
 def _memory_cells(assets: list[AssetForecast]) -> list[Text]:
     """The most memory that each stage takes in any asset."""
     from flows.commands.look import plain
-    from models.results import STAGES
+    from tasks import registry
 
-    needs = [max((each.stages[stage].memory_gb for each in assets), default=0.0) for stage in STAGES]
+    needs = [max((each.stages[stage].memory_gb for each in assets), default=0.0) for stage in registry.stages()]
     return [plain(f"{need:.1f} GB" if need else "", "dim") for need in needs]
 
 
@@ -181,6 +195,8 @@ def _cell(each: Forecast) -> Text:
 
     if each.outlook is StageOutlook.CACHED:
         return Text("✓", style="green")
+    if each.outlook is StageOutlook.SKIPPED:
+        return Text("skipped", style="dim")
     if each.outlook is StageOutlook.NOT_REACHED:
         return Text("–", style="dim")
     waits = each.outlook is StageOutlook.WAITS

@@ -29,10 +29,10 @@ def plan_programme(
 ) -> None:
     """Simulate and show the rows; see the options of `plan`."""
     with reporting("plan", json, debug) as out:
+        from flows.batch_plan import plan_batch
         from flows.capacity import Losses, Site
         from flows.captures import load_batch
         from flows.estimate import forecast
-        from flows.plan import plan_batch
         from flows.programme import draw_like, estimate_programme, stage_costs, stage_seconds
         from infra.storage import open_store
 

@@ -12,7 +12,6 @@ import typer
 from flows.commands.output import DebugOption, JsonOption, Output, SpecArgument, printable, reporting
 from flows.commands.planning import AssetOption
 from flows.exit_codes import ExitCode, exit_code_of_phases
-from models.results import Stage
 
 if TYPE_CHECKING:
     from flows.batch import BatchOutcome
@@ -75,7 +74,7 @@ def _run_as_job(out: Output, spec: Path, assets: list[str] | None, settings: Run
 
 def rerun(
     spec: SpecArgument,
-    stage: Annotated[Stage, typer.Option("--from", help="The first stage to do again.")],
+    stage: Annotated[str, typer.Option("--from", help="The first stage to do again.")],
     asset: AssetOption = None,
     runner: RunnerOption = None,
     ray_address: RayOption = None,
@@ -87,16 +86,20 @@ def rerun(
     with reporting("rerun", json, debug) as out:
         from flows.rerun import forget_from
         from infra.storage import open_store
+        from models.stage import Stage
+        from tasks import registry
 
+        if stage not in registry.stages():
+            raise typer.BadParameter(f"expected one of {', '.join(registry.stages())}, found '{stage}'")
         settings = _settings(runner, ray_address, at_once)
         plan = _plan(spec, asset)
         store = open_store(plan.store_uri)
-        forgotten = {each.id: forget_from(each, store, stage) for each in plan.assets}
+        forgotten = {each.id: forget_from(each, store, Stage(stage)) for each in plan.assets}
         for name, stages in forgotten.items():
             if stages:
-                out.say(f"{name}: doing again {', '.join(each.value for each in stages)}", style="dim")
+                out.say(f"{name}: doing again {', '.join(stages)}", style="dim")
         _run(out, spec, plan, settings)
-        out.document["forgotten"] = {name: [each.value for each in stages] for name, stages in forgotten.items()}
+        out.document["forgotten"] = {name: list(stages) for name, stages in forgotten.items()}
 
 
 def _settings(runner: str | None, ray_address: str | None, at_once: int | None) -> RunSettings:
@@ -107,8 +110,8 @@ def _settings(runner: str | None, ray_address: str | None, at_once: int | None) 
 
 
 def _plan(spec: Path, assets: list[str] | None) -> BatchPlan:
+    from flows.batch_plan import plan_batch
     from flows.captures import load_batch
-    from flows.plan import plan_batch
 
     return plan_batch(load_batch(spec), assets or ())
 
@@ -212,7 +215,7 @@ def _say_asset(out: Output, status: AssetStatus, places: Places) -> None:
     line = Text(f"{mark} {word:<11}  ", style).append_text(plain(status.asset, "bold"))
     out.say(line.append(f"  {duration(spent)}" if spent else "", "dim"))
     if status.failure is not None and word != "cancelled":
-        stage = f"{status.failure.stage.value}: " if status.failure.stage else ""
+        stage = f"{status.failure.stage}: " if status.failure.stage else ""
         out.say(plain(f"    {status.failure.code.value}  {stage}{status.failure.message}"))
         out.say(plain(f"    {status.failure.hint}", "dim"))
     if status.reasons:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.commands.output import DebugOption, JsonOption, Output, SpecArgument, reporting
 from flows.exit_codes import ExitCode
 from models.errors import DigitizeError, ReasonCode
+
+if TYPE_CHECKING:
+    from flows.plan import Chain
+    from models.stage import Stage
 
 SPEC_NAME = "batch.yaml"
 
@@ -133,17 +137,22 @@ def validate(
         out.say(f"\n{spec} is valid: {count} asset{'s' if count > 1 else ''}", style="green")
 
 
-def _resolved_document(assets: dict[str, Any]) -> list[dict[str, Any]]:
+def _resolved_document(assets: dict[str, list[Chain]]) -> list[dict[str, Any]]:
     return [
         {
             "id": name,
-            "stages": {
-                stage.value: {"method": plan.method, "version": plan.version, "options": plan.options}
-                for stage, plan in stages.items()
-            },
+            "stages": _chain_document(chains[0]) if chains else {},
+            "fallbacks": [_chain_document(chain) for chain in chains[1:]],
         }
-        for name, stages in assets.items()
+        for name, chains in assets.items()
     ]
+
+
+def _chain_document(chain: Chain) -> dict[str, Any]:
+    return {
+        str(stage): {"method": plan.method, "version": plan.version, "options": plan.options}
+        for stage, plan in chain.items()
+    }
 
 
 def _say_mistakes(out: Output, mistakes: Any) -> None:
@@ -160,17 +169,17 @@ def _say_mistakes(out: Output, mistakes: Any) -> None:
     out.say(f"\n{count} mistake{'s' if count > 1 else ''}", style="bold red")
 
 
-def _say_resolved(out: Output, assets: dict[str, Any], verbose: bool) -> None:
+def _say_resolved(out: Output, assets: dict[str, list[Chain]], verbose: bool) -> None:
     from flows.commands.look import plain, table
+    from tasks import registry
 
     if not verbose:
-        stages = next(iter(assets.values()))
-        grid = table("asset", *(stage.value for stage in stages))
-        for name, plans in assets.items():
-            grid.add_row(plain(name, "bold"), *(plain(plan.method) for plan in plans.values()))
+        grid = table("asset", *registry.stages())
+        for name, chains in assets.items():
+            grid.add_row(plain(name, "bold"), *(plain(_methods(chains, stage)) for stage in registry.stages()))
         out.show(grid)
         return
-    for name, plans in assets.items():
+    for name, plans in ((name, chain) for name, chains in assets.items() for chain in chains):
         out.say(plain(name, "bold"))
         grid = table("stage", "method", "option", "value")
         for stage, plan in plans.items():
@@ -179,9 +188,15 @@ def _say_resolved(out: Output, assets: dict[str, Any], verbose: bool) -> None:
                 first = index == 0
                 shown = value if isinstance(value, str) else jsonlib.dumps(value)
                 method = f"{plan.method} {plan.version}" if first else ""
-                grid.add_row(stage.value if first else "", method, plain(key), plain(shown, "cyan"))
+                grid.add_row(stage if first else "", method, plain(key), plain(shown, "cyan"))
             grid.add_section()
         out.show(grid)
+
+
+def _methods(chains: list[Chain], stage: Stage) -> str:
+    """A stage's method, or its methods in the order in which they are tried; `skipped` where no stage needs it."""
+    names = dict.fromkeys(chain[stage].method for chain in chains if stage in chain)
+    return ", then ".join(names) or "skipped"
 
 
 def schema(json: JsonOption = False, debug: DebugOption = False) -> None:

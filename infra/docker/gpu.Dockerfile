@@ -24,6 +24,7 @@ COPY constraints.txt /tmp/constraints.txt
 COPY --from=build /wheels /wheels
 RUN set -- /wheels/*.whl \
     && pip install --no-cache-dir -c /tmp/constraints.txt "asset-digitizer[cluster,postgres] @ file://$1" \
+    && python -m infra.weights | xargs -r pip install --no-cache-dir --no-deps --ignore-requires-python \
     && rm -rf /wheels /tmp/constraints.txt
 USER digitize
 WORKDIR /work

@@ -37,7 +37,7 @@ class Field(nn.Module):
 
     method: ClassVar[str] = ""
     version: ClassVar[str] = "1"
-    kind: Literal["density", "sdf"]
+    quantity: Literal["density", "sdf"]
     """`density`: value >= 0 in 1 / field unit. `sdf`: signed distance in field units, negative inside."""
     level: float
     """The value at which the surface lies; inside is `value > level` for densities, `value < level` for distances."""
@@ -80,7 +80,7 @@ class Field(nn.Module):
             x: [N, 3] field coordinates.
 
         Returns:
-            value [N] (see `kind`) and feature [N, F], to be handed to `color`.
+            value [N] (see `quantity`) and feature [N, F], to be handed to `color`.
         """
         raise NotImplementedError
 
@@ -94,7 +94,7 @@ class Field(nn.Module):
 
     def density_of(self, value: Tensor) -> Tensor:
         """[N] volume density in 1 / field unit of values [N]; distances by VolSDF's Laplace transform (eq. 2)."""
-        if self.kind == "density":
+        if self.quantity == "density":
             return value
         tail = 0.5 * torch.exp(-value.abs() / SDF_SHARPNESS)
         return torch.where(value > 0, tail, 1.0 - tail) / SDF_SHARPNESS
@@ -135,7 +135,7 @@ class Field(nn.Module):
             "format": FORMAT,
             "method": self.method,
             "version": self.version,
-            "kind": self.kind,
+            "quantity": self.quantity,
             "level": self.level,
             "config": self.config(),
             "weights": WEIGHTS_FILE,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from models.fields.hash_density import HashDensityField
+from models.fields.hash_field import HashField
 from models.fields.kernels import ops
 from models.fields.march import Samples
 
@@ -18,20 +18,20 @@ GAP = 1.5
 """Samples of a ray further apart than that many steps are not neighbours."""
 
 
-class HashSDFField(HashDensityField):
-    """Distance |x| - radius + MLP(encoding): a sphere before training. Colours as HashDensityField's.
+class HashSDFField(HashField):
+    """Distance |x| - radius + MLP(encoding): a sphere before training. Colours as HashField's.
 
     The levels of the encoding are switched on from coarse to fine (Neuralangelo, Li et al. 2023): `active` of them are
     computed, the rest count as zero. Slopes are differences of values over `tap` (the same paper, section 3.2).
 
     Args:
         radius: of the initial sphere in field units.
-        rest: as HashDensityField's.
+        rest: as HashField's.
     """
 
     method = "hash_sdf"
-    version = "1"
-    kind = "sdf"
+    version = "2"
+    quantity = "sdf"
     sharpness: Tensor
     """[] steepness of the logistic function of the distance that the transmittance follows, in 1 / field unit."""
 
@@ -45,7 +45,7 @@ class HashSDFField(HashDensityField):
     def reset(self, generator: torch.Generator) -> None:
         super().reset(generator)
         with torch.no_grad():
-            self.density_net.weights[-1][0].mul_(0.1)
+            self.value_net.weights[-1][0].mul_(0.1)
 
     @property
     def tap(self) -> float:
@@ -60,7 +60,7 @@ class HashSDFField(HashDensityField):
 
     def decode(self, x: Tensor, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Distance [N] and feature [N, F] of points [N, 3] whose encoding [N, E] is known."""
-        first, *others = self.density_net.weights
+        first, *others = self.value_net.weights
         out = ops.mlp(encoded, [first[:, : encoded.shape[1]].contiguous(), *others])
         return x.norm(dim=1) - self.radius + out[:, 0], out
 

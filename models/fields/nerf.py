@@ -81,7 +81,7 @@ class NerfField(Field):
     """
 
     method = "nerf"
-    kind = "density"
+    quantity = "density"
 
     def __init__(
         self,

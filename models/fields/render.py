@@ -15,13 +15,12 @@ from models.fields.base import Field
 from models.fields.kernels.ops import composite, visible_counts
 from models.fields.march import cube_interval, march
 from models.fields.threads import threads_of
+from models.representation import SOLID, Render
 
 TILE = 1 << 13
 """Rays that are rendered together."""
 OPAQUE = 1e-3
 """Transmittance below which a ray is not followed further."""
-SURE = 0.5
-"""Opacity from which on a ray has a depth."""
 
 
 class Traced(NamedTuple):
@@ -32,23 +31,9 @@ class Traced(NamedTuple):
     opacity: Tensor
     """[R] of what is inside the cube."""
     t: Tensor
-    """[R] mean distance of what is inside the cube, in field units; infinite where the opacity is below SURE."""
+    """[R] mean distance of what is inside the cube, in field units; infinite where the opacity is below SOLID."""
     normals: Tensor | None = None
-    """[R, 3] unit vectors along the field's axes, zero where the opacity is below SURE; None if not asked for."""
-
-
-class Render(NamedTuple):
-    """A picture of a field."""
-
-    rgb: npt.NDArray[np.float32]
-    """[H, W, 3] sRGB in [0, 1]."""
-    depth: npt.NDArray[np.float32]
-    """[H, W] along the camera's z axis in world units; infinite where nothing solid is seen."""
-    opacity: npt.NDArray[np.float32]
-    """[H, W] of what is inside the field's cube."""
-    normals: npt.NDArray[np.float32] | None = None
-    """[H, W, 3] unit vectors in the world that point out of the surface, zero where nothing solid is seen; None if not
-    asked for."""
+    """[R, 3] unit vectors along the field's axes, zero where the opacity is below SOLID; None if not asked for."""
 
 
 @torch.no_grad()
@@ -76,20 +61,20 @@ def trace(field: Field, rays_o: Tensor, rays_d: Tensor, normals: bool = False, b
         seen = front + before[:, None] * (light + through[:, None] * behind)
     else:
         seen = light + through[:, None] * backdrop
-    distance = torch.where(opacity >= SURE, moment / opacity.clamp(min=SURE), torch.inf)
+    distance = torch.where(opacity >= SOLID, moment / opacity.clamp(min=SOLID), torch.inf)
     traced = Traced(seen.clamp(0.0, 1.0), opacity, distance)
     if not normals:
         return traced
     facing = torch.nn.functional.normalize(outwards(field, places), dim=1)
     mean = torch.nn.functional.normalize(composite(density, facing, t, samples.offsets, field.step).light, dim=1)
-    return traced._replace(normals=mean * (opacity >= SURE)[:, None])
+    return traced._replace(normals=mean * (opacity >= SOLID)[:, None])
 
 
 def outwards(field: Field, x: Tensor) -> Tensor:
     """[N, 3] directions (not of unit length) in which points [N, 3] lie further outside of what is there."""
     slopes = [field.gradient(part) for part in x.split(TILE)] if len(x) else [x]  # type: ignore[no-untyped-call]
     slope = torch.cat(slopes)
-    return -slope if field.kind == "density" else slope
+    return -slope if field.quantity == "density" else slope
 
 
 def field_rays(

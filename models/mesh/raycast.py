@@ -160,6 +160,19 @@ class RayCaster:
             face[part] = found["primitive_ids"].numpy()
         return distance, face
 
+    def nearest(self, points: npt.ArrayLike) -> tuple[IntArray, Float32Array]:
+        """The nearest place of the surface as `Hits` names places: face [N] (-1 without faces) and bary [N, 2]."""
+        x = np.asarray(points, dtype=np.float64)
+        face, bary = np.full(len(x), -1, np.int64), np.zeros((len(x), 2), np.float32)
+        if self._scene is None:
+            return face, bary
+        for start in range(0, len(x), CHUNK):
+            part = slice(start, start + CHUNK)
+            found = self._scene.compute_closest_points(_tensor(self._local(x[part])), nthreads=self._threads)
+            face[part] = found["primitive_ids"].numpy()
+            bary[part] = found["primitive_uvs"].numpy()
+        return face, bary
+
     def normals(self, face: npt.ArrayLike) -> Float32Array:
         """[N, 3] unit normals of faces [N], as their winding has them."""
         return self._normals[np.asarray(face, dtype=np.int64)]

@@ -18,9 +18,6 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from models.errors import DigitizeError, ReasonCode
 from tasks.ingest.exif import CameraFacts, read_camera
 
-PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".hif"}
-)
 JPEG_QUALITY = 97
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF")

@@ -8,8 +8,9 @@ from pathlib import PurePosixPath
 from PIL import Image, ImageChops
 
 from models.errors import DigitizeError, ReasonCode
+from models.media import PHOTO_SUFFIXES
 from models.spec import MaskRole
-from tasks.ingest.decode import PHOTO_SUFFIXES, binary
+from tasks.ingest.decode import binary
 from tasks.ingest.sources import SourceFile
 
 _ENDINGS = ("_mask", "-mask", ".mask")

@@ -9,25 +9,26 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from models.artifacts import INDEX_FILE
 from models.digest import canonical_json, sha256_file
 from models.errors import DigitizeError, ReasonCode
-from models.photos import INDEX_FILE, IngestedPhoto, PhotoIndex, RejectedPhoto
+from models.photos import IngestedPhoto, PhotoIndex, RejectedPhoto
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks.context import Context
+from tasks.external import changed
 from tasks.ingest.archive import ArchiveLimits
 from tasks.ingest.decode import Decoded, binary, decode, decode_mask, fitted, save_jpeg
 from tasks.ingest.masks import check_size, match_masks, usable
 from tasks.ingest.measure import grey, sharpness, thumbnail
+from tasks.ingest.options import IngestOptions
 from tasks.ingest.select import Candidate, Rules, select
 from tasks.ingest.sources import (
     SourceFile,
     SourceLimits,
-    changed,
     natural_key,
     open_source,
     refusal_of_type,
@@ -35,9 +36,6 @@ from tasks.ingest.sources import (
     unique_stems,
 )
 from tasks.ingest.video import VideoLimits
-
-if TYPE_CHECKING:
-    from tasks.ingest.methods.photos import Options
 
 _PER_PHOTO = frozenset(
     {ReasonCode.UNDECODABLE, ReasonCode.IMAGE_BOMB, ReasonCode.UNSUPPORTED_FORMAT, ReasonCode.TOO_SMALL}
@@ -58,7 +56,7 @@ class _Job:
     mask: SourceFile | None
 
 
-def take_in(context: Context, options: Options) -> StageResult:
+def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
     """Read inputs `photos` and `masks`, write `photos.json`, `images/` and `masks/`.
 
     Raises DigitizeError for sources that cannot be read at all; single bad photos are listed, not raised.
@@ -118,7 +116,7 @@ def _summary(rejected: Sequence[RejectedPhoto]) -> str:
     )
 
 
-def _limits(options: Options) -> SourceLimits:
+def _limits(options: IngestOptions) -> SourceLimits:
     return SourceLimits(
         ArchiveLimits(options.max_archive_files, int(options.max_archive_gb * 1e9)),
         VideoLimits(options.max_video_photos, options.video_photos_per_second, options.max_pixels),
@@ -139,7 +137,7 @@ def _plan(files: Sequence[SourceFile], masks: dict[str, SourceFile]) -> tuple[li
 
 
 def _decode_all(
-    context: Context, options: Options, jobs: Sequence[_Job]
+    context: Context, options: IngestOptions, jobs: Sequence[_Job]
 ) -> tuple[list[Candidate], list[RejectedPhoto]]:
     """All jobs on `context.threads` threads; two jobs a thread at most are under way, so memory stays bounded."""
     results: dict[str, Candidate | RejectedPhoto] = {}
@@ -160,7 +158,7 @@ def _decode_all(
 
 
 def _windowed(
-    pool: ThreadPoolExecutor, context: Context, options: Options, jobs: Sequence[_Job], window: int
+    pool: ThreadPoolExecutor, context: Context, options: IngestOptions, jobs: Sequence[_Job], window: int
 ) -> Iterator[Candidate | RejectedPhoto]:
     waiting: set[Future[Candidate | RejectedPhoto]] = set()
     todo = iter(jobs)
@@ -175,7 +173,7 @@ def _windowed(
             yield future.result()
 
 
-def _process(scratch: Path, options: Options, job: _Job) -> Candidate | RejectedPhoto:
+def _process(scratch: Path, options: IngestOptions, job: _Job) -> Candidate | RejectedPhoto:
     """Decode, measure and stage one photo."""
     try:
         sha256, photo = _read(scratch, options, job)
@@ -195,7 +193,7 @@ def _process(scratch: Path, options: Options, job: _Job) -> Candidate | Rejected
     return _stage(scratch, options, job, photo, mask, sha256)
 
 
-def _read(scratch: Path, options: Options, job: _Job) -> tuple[str, Decoded]:
+def _read(scratch: Path, options: IngestOptions, job: _Job) -> tuple[str, Decoded]:
     target = scratch / "fetched" / job.stem
     try:
         local = job.file.fetch(target)
@@ -218,7 +216,7 @@ def _hash(local: Path, job: _Job) -> str:
     return sha256
 
 
-def _usable_pixels(scratch: Path, options: Options, job: _Job, photo: Decoded) -> Image.Image | None:
+def _usable_pixels(scratch: Path, options: IngestOptions, job: _Job, photo: Decoded) -> Image.Image | None:
     given = None
     if job.mask is not None:
         target = scratch / "fetched" / f"{job.stem}.mask"
@@ -231,7 +229,7 @@ def _usable_pixels(scratch: Path, options: Options, job: _Job, photo: Decoded) -
 
 
 def _stage(
-    scratch: Path, options: Options, job: _Job, photo: Decoded, mask: Image.Image | None, sha256: str
+    scratch: Path, options: IngestOptions, job: _Job, photo: Decoded, mask: Image.Image | None, sha256: str
 ) -> Candidate:
     folder = scratch / "staged"
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode
+from models.media import PHOTO_SUFFIXES, VIDEO_SUFFIXES, is_archive, is_video
 from models.results import ArtifactRef
 from tasks.context import Context
+from tasks.external import ETAG, changed, check
 from tasks.ingest.archive import ArchiveLimits, open_archive
-from tasks.ingest.decode import PHOTO_SUFFIXES
-from tasks.ingest.video import VIDEO_SUFFIXES, VideoLimits, extract_frames
+from tasks.ingest.video import VideoLimits, extract_frames
 
 EXPECTED = "a folder, a zip archive, a video, or an s3:// prefix with JPEG, PNG, TIFF, WebP or HEIC photos"
 
@@ -73,39 +73,19 @@ def open_source(context: Context, name: str, limits: SourceLimits) -> Iterator[t
         raise DigitizeError(
             ReasonCode.SOURCE_NOT_FOUND, f"expected {EXPECTED}, found nothing at this path", path=ref.uri
         )
-    elif root.suffix.lower() in VIDEO_SUFFIXES:
-        check_hash(root, _hashes(ref).get(root.name), ref.uri)
+    elif is_video(root):
+        _check(root, ref)
         context.progress(0.0, f"choosing frames of {root.name}", {})
         frames = extract_frames(root, context.scratch / "frames", limits.video, context.check, context.threads)
         yield tuple(SourceFile(frame.name, _local(frame)) for frame in frames)
-    elif root.suffix.lower() == ".zip":
-        check_hash(root, _hashes(ref).get(root.name), ref.uri)
+    elif is_archive(root):
+        _check(root, ref)
         with open_archive(root, limits.archive) as entries:
             yield _in_order([SourceFile(entry.path, entry.extract) for entry in entries], ref.uri)
     else:
         raise DigitizeError(
             ReasonCode.UNSUPPORTED_FORMAT, f"expected {EXPECTED}, found a file of type '{root.suffix}'", path=ref.uri
         )
-
-
-def check_hash(path: Path, expected: str | None, where: str) -> None:
-    """Raise DigitizeError(checksum_mismatch, retryable) when a file is no longer what the reference to it says.
-
-    Work is stored under the digest of its sources: a photo that changes meanwhile must not be committed as the old one.
-    """
-    if expected is not None and sha256_file(path) != expected:
-        raise changed(where)
-
-
-def changed(where: str) -> DigitizeError:
-    """The error for a source file that is not what it was when the run was planned."""
-    return DigitizeError(
-        ReasonCode.CHECKSUM_MISMATCH,
-        "expected the file as it was when the run was planned, found other content",
-        hint="The source changed during the run: wait until copying has finished, then run again.",
-        retryable=True,
-        path=where,
-    )
 
 
 def refusal_of_type(path: str) -> str | None:
@@ -215,6 +195,12 @@ def _other_folders(context: Context, name: str) -> tuple[Path, ...]:
     return tuple(Path(uri).resolve() for uri in others)
 
 
+def _check(root: Path, ref: ArtifactRef) -> None:
+    expected = _hashes(ref).get(root.name)
+    if expected is not None:
+        check(root, expected)
+
+
 def _bucket_files(context: Context, ref: ArtifactRef) -> list[SourceFile]:
     store, planned = context.open_store(ref.uri), _hashes(ref)
 
@@ -229,8 +215,8 @@ def _bucket_files(context: Context, ref: ArtifactRef) -> list[SourceFile]:
     files = []
     for stat in store.list(""):
         expected = planned.get(stat.key, "")
-        if expected.startswith("etag:") and expected != f"etag:{stat.etag}":
+        if expected.startswith(ETAG) and expected != f"{ETAG}{stat.etag}":
             raise changed(f"{ref.uri}/{stat.key}")
-        sha256 = None if not expected or expected.startswith("etag:") else expected
+        sha256 = None if not expected or expected.startswith(ETAG) else expected
         files.append(SourceFile(stat.key, fetcher(stat.key), sha256))
     return files

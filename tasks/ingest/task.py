@@ -1,10 +1,19 @@
-"""The door of the ingest stage."""
+"""The entry point of the ingest stage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from models.capture_kind import CAPTURE_KINDS
 from models.results import StageRequest, StageResult
+from models.spec import AssetSpec, BatchSpec
 from tasks import registry
 from tasks.context import Context
+
+AFTER: tuple[str, ...] = ()
+DEFAULT_METHOD = "photos"
+OF_INPUT = {"mask_role": "masks"}
 
 
 def run(request: StageRequest, context: Context) -> StageResult:
@@ -12,3 +21,9 @@ def run(request: StageRequest, context: Context) -> StageResult:
     module = registry.method(request.stage, request.method)
     result: StageResult = module.ingest(context, module.Options.model_validate(request.options))
     return result
+
+
+def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
+    """The role of given masks, and the fewest photos that the kind of capture allows."""
+    implied: dict[str, Any] = {"min_photos": CAPTURE_KINDS[asset.capture_kind].minimum_photos}
+    return implied | ({"mask_role": asset.masks.role.value} if asset.masks else {})

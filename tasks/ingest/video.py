@@ -13,10 +13,6 @@ import numpy as np
 from models.errors import DigitizeError, ReasonCode
 from tasks.ingest.measure import SHARPNESS_EDGE_PX, sharpness
 
-VIDEO_SUFFIXES = frozenset(
-    [".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv"]
-)
-
 _MATRIX_UNSPECIFIED = 2
 """FFmpeg's AVCOL_SPC_UNSPECIFIED."""
 _HD_LINES = 720

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.photos import INDEX_FILE, PhotoIndex
+from models.stage import Stage
 from tasks.context import Context
 from tasks.pose.base import Capture, Photo
+from tasks.stage_files import fetch, read_photos
 
 
 def load_capture(context: Context) -> Capture:
@@ -14,7 +15,7 @@ def load_capture(context: Context) -> Capture:
 
     COLMAP finds the mask of `a.jpg` as `a.jpg.png`.
     """
-    index = PhotoIndex.read(context.fetch("ingest", INDEX_FILE))
+    index = read_photos(context)
     image_dir, mask_dir = context.scratch / "photos", context.scratch / "masks"
     image_dir.mkdir(parents=True, exist_ok=True)
     mask_dir.mkdir(parents=True, exist_ok=True)
@@ -22,8 +23,8 @@ def load_capture(context: Context) -> Capture:
     for item in index.photos:
         context.check()
         key = Path(item.file).name
-        path = _link(context.fetch("ingest", item.file), image_dir / key)
-        mask = _link(context.fetch("ingest", item.mask), mask_dir / f"{key}.png") if item.mask else None
+        path = _link(fetch(context, Stage.INGEST, item.file), image_dir / key)
+        mask = _link(fetch(context, Stage.INGEST, item.mask), mask_dir / f"{key}.png") if item.mask else None
         photos.append(
             Photo(
                 name=item.name,

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image  # noqa: F401 - pycolmap loaded before Pillow corrupts the heap
 
-from tasks.pose.base import Capture, Photo, PoseOptions
+from tasks.pose.base import Capture, Photo
+from tasks.pose.options import PoseOptions
 
 import pycolmap  # isort: skip
 

@@ -20,8 +20,9 @@ from models.camera import (
 from models.spec import ScaleKind
 from tasks.context import Context
 from tasks.pose import frame, region, silhouettes, split, support
-from tasks.pose.base import Model, PoseOptions, Solution
+from tasks.pose.base import Model, Solution
 from tasks.pose.model import move_model, similarity
+from tasks.pose.options import PoseOptions
 from tasks.pose.scale import Measured, measure_scale
 from tasks.pose.undistort import Pinhole, pinhole_of, undistorted_mask
 

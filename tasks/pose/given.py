@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from models.camera import OPENGL_FROM_OPENCV, CameraSet, FloatArray
 from models.errors import DigitizeError, ReasonCode
 from tasks.context import Context
+from tasks.external import fetch_external
 from tasks.pose.base import Capture, Photo
 
 _RIGID = 1e-3
@@ -35,7 +36,7 @@ def read_given(context: Context, capture: Capture, form: str) -> dict[str, Given
 
     Raises DigitizeError(poses_invalid) naming the file and the frame.
     """
-    path = _local_file(context)
+    path = fetch_external(context, "poses")
     try:
         text = path.read_text()
         if form == "cameras":
@@ -182,17 +183,6 @@ def _intrinsics(frame: dict[str, Any], photo: Photo, name: str) -> tuple[float, 
 
 def _from_angle(angle: float | None, edge: float) -> float | None:
     return 0.5 * edge / float(np.tan(0.5 * angle)) if angle else None
-
-
-def _local_file(context: Context) -> Path:
-    """The poses file on this machine."""
-    uri = context.input("poses").uri
-    if not uri.startswith("s3://"):
-        return Path(uri)
-    folder, _, name = uri.rpartition("/")
-    target = context.scratch / name
-    context.open_store(folder).get_file(name, target)
-    return target
 
 
 def _invalid(message: str, path: Path | None = None) -> DigitizeError:

@@ -1,18 +1,25 @@
-"""The door of the pose stage."""
+"""The entry point of the pose stage."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
+from models.capture_kind import CAPTURE_KINDS
 from models.errors import ReasonCode
-from models.quality import Gate, GateOutcome, Verdict, apply_gates
+from models.quality import POSE_METRICS, Gate, GateOutcome, Verdict, apply_gates, merge_gates
 from models.results import Reason, StageRequest, StageResult
+from models.spec import AssetSpec, BatchSpec, ScaleKind
+from models.stage import Given
 from tasks import registry
 from tasks.context import Context
-from tasks.pose.base import Capture, PoseOptions, Solution
+from tasks.pose.base import Capture, Solution
 from tasks.pose.capture import load_capture
+from tasks.pose.options import PoseOptions
 
+AFTER = ("ingest",)
+OF_INPUT = {"format": "poses"}
 MIN_PHOTOS = 3
 
 
@@ -28,6 +35,22 @@ def run(request: StageRequest, context: Context) -> StageResult:
         message = f"expected {MIN_PHOTOS} usable photos or more, found {len(capture.photos)}"
         return _rejected(context, {"photos": len(capture.photos)}, (Reason.of(ReasonCode.TOO_FEW_IMAGES, message),))
     return judge(capture, method.solve(capture, options, context), options, context)
+
+
+def default_method(given: Given) -> str:
+    """`known` where cameras are given, `colmap` otherwise."""
+    return "known" if "poses" in given.external else "colmap"
+
+
+def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
+    """The gates on poses, the scale, and the format of given cameras."""
+    gates = merge_gates(CAPTURE_KINDS[asset.capture_kind].gates, batch.gates, asset.gates)
+    implied: dict[str, Any] = {"gates": [gate for gate in gates if gate.metric in POSE_METRICS]}
+    if asset.scale.kind is not ScaleKind.NONE:
+        implied["scale"] = asset.scale
+    if asset.poses:
+        implied["format"] = asset.poses.format
+    return implied
 
 
 def judge(capture: Capture, solution: Solution, options: PoseOptions, context: Context) -> StageResult:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from models.artifacts import POINTS_FILE, POSE_FACTS_FILE, POSES_FILE
 from models.camera import PoseSet
 from models.digest import canonical_json
 from tasks.context import Context
@@ -19,15 +20,15 @@ from tasks.pose.undistort import write_undistorted, write_undistorted_mask
 def write_facts(output: Path, facts: dict[str, Any]) -> None:
     """`pose.json`: the facts without times, so that equal work gives equal bytes."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "pose.json").write_bytes(canonical_json(facts))
+    (output / POSE_FACTS_FILE).write_bytes(canonical_json(facts))
 
 
 def write_poses(output: Path, poses: PoseSet, points: SparsePoints) -> None:
     """`poses.json` and `points.npz`."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "poses.json").write_bytes(canonical_json(poses))
+    (output / POSES_FILE).write_bytes(canonical_json(poses))
     np.savez_compressed(
-        output / "points.npz",
+        output / POINTS_FILE,
         xyz=points.xyz,
         rgb=points.rgb,
         error=points.error,

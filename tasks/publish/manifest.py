@@ -1,58 +1,55 @@
-"""From committed stages to the manifest of a published asset. Pure: equal work gives equal bytes."""
+"""From committed stages to the manifest of a published asset. Equal work gives equal bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from models.artifacts import POSES_FILE, PREVIEW_FILE, QUALITY_FILE, REPORT_FILE
 from models.camera import PoseSet
 from models.manifest import Manifest, PublishedFile, StageProvenance
 from models.quality import worst
-from models.results import STAGES, Done, FileRef
+from models.results import Done, FileRef, RejectedChain
+from models.stage import Stage
 from models.version import software_version
+from tasks import registry
+from tasks.context import Context
+from tasks.stage_files import source_of
 
-MEDIA_TYPES = {
-    ".glb": "model/gltf-binary",
-    ".usdz": "model/vnd.usdz+zip",
-    ".obj": "model/obj",
-    ".mtl": "model/mtl",
-    ".ply": "application/octet-stream",
-    ".stl": "model/stl",
-    ".png": "image/png",
-}
-"""Of the files of a model."""
-OTHERS: dict[str, tuple[str, str, str]] = {
-    # published name: (input, media type, role)
-    "preview.jpg": ("quality", "image/jpeg", "preview"),
-    "report.html": ("quality", "text/html", "report"),
-    "quality.json": ("quality", "application/json", "metrics"),
-    "poses.json": ("pose", "application/json", "cameras"),
+OTHERS: dict[str, tuple[Stage, str, str]] = {
+    # published name: (stage, media type, role)
+    PREVIEW_FILE: (Stage.QUALITY, "image/jpeg", "preview"),
+    REPORT_FILE: (Stage.QUALITY, "text/html", "report"),
+    QUALITY_FILE: (Stage.QUALITY, "application/json", "metrics"),
+    POSES_FILE: (Stage.POSE, "application/json", "cameras"),
 }
 """What is published beside the model, when the stage made it. Photos are not: they belong to whoever took them."""
-FULL_MESH = "mesh.ply"
+_UNKNOWN_TYPE = "application/octet-stream"
 
 
-def source_of(name: str) -> str:
-    """The stage that made a published file."""
-    return OTHERS[name][0] if name in OTHERS else "surface"
-
-
-def published_files(dones: Mapping[str, Done]) -> tuple[tuple[str, FileRef, PublishedFile], ...]:
+def published_files(context: Context, surface: Done) -> tuple[tuple[str, FileRef, PublishedFile], ...]:
     """The files to publish as (input, committed file, entry of the manifest): the model's tiers, then the rest."""
-    surface = dones["surface"]
     tiers: dict[str, dict[str, Any]] = surface.result.facts.get("tiers", {})
+    types: dict[str, str] = surface.result.facts.get("media_types", {})
     tier_of = {name: tier for tier, row in tiers.items() for name in row["files"]}
     found = []
-    for file in sorted(surface.files, key=lambda file: (not file.path.startswith("asset."), file.path)):
-        media_type = MEDIA_TYPES.get(PurePosixPath(file.path).suffix)
-        if media_type and (file.path.startswith("asset") or tier_of.get(file.path) == "full"):
-            found.append(("surface", file, _entry(file, media_type, "model", tier_of.get(file.path))))
-    for name, (source, media_type, role) in OTHERS.items():
-        found += [
-            (source, file, _entry(file, media_type, role, None)) for file in dones[source].files if file.path == name
-        ]
+    for path in sorted(tier_of, key=lambda path: (not path.startswith("asset."), path)):
+        media_type = types.get(PurePosixPath(path).suffix, _UNKNOWN_TYPE)
+        found += _listed(context, Stage.SURFACE, path, media_type, "model", tier_of[path])
+    for path, (stage, media_type, role) in OTHERS.items():
+        found += _listed(context, stage, path, media_type, role, None)
     return tuple(found)
+
+
+def _listed(
+    context: Context, stage: Stage, path: str, media_type: str, role: str, tier: str | None
+) -> list[tuple[str, FileRef, PublishedFile]]:
+    source = source_of(context, stage, path)
+    if source is None:
+        return []
+    file = next(file for file in context.input(source).files if file.path == path)
+    return [(source, file, _entry(file, media_type, role, tier))]
 
 
 def _entry(file: FileRef, media_type: str, role: str, tier: str | None) -> PublishedFile:
@@ -68,25 +65,28 @@ def _entry(file: FileRef, media_type: str, role: str, tier: str | None) -> Publi
     )
 
 
-def build_manifest(asset: str, seed: int, dones: Mapping[str, Done], poses: PoseSet) -> Manifest:
-    """The manifest of an asset from its committed stages, by input name."""
-    facts = dones["quality"].result.facts
-    stages = [dones[stage] for stage in STAGES if stage in dones]
+def build_manifest(
+    context: Context, files: Iterable[PublishedFile], poses: PoseSet, rejected: tuple[RejectedChain, ...]
+) -> Manifest:
+    """The manifest of an asset from its committed stages."""
+    stages = [context.done(name) for name in registry.stages() if name in context.request.inputs]
+    quality = next((done for done in stages if done.stage is Stage.QUALITY), None)
     return Manifest(
-        asset=asset,
-        files=tuple(entry for _, _, entry in published_files(dones)),
+        asset=context.request.asset,
+        files=tuple(files),
         units=poses.units,
         scale_source=poses.scale_source,
         scale_uncertainty=poses.scale_uncertainty,
         verdict=worst(done.result.verdict for done in stages),
         reasons=tuple(dict.fromkeys(reason for done in stages for reason in done.result.reasons)),
-        metrics=dict(facts.get("metrics", {})),
+        metrics=dict(quality.result.facts.get("metrics", {})) if quality is not None else {},
         provenance=tuple(
             StageProvenance(
                 stage=done.stage, method=done.method, version=done.version, key=done.key, options=done.options
             )
             for done in stages
         ),
+        rejected=rejected,
         software=f"asset-digitizer {software_version()}",
-        seed=seed,
+        seed=context.request.seed,
     )

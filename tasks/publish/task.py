@@ -1,10 +1,19 @@
-"""The door of the publish stage."""
+"""The entry point of the publish stage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from models.record import Record
 from models.results import StageRequest, StageResult
+from models.spec import AssetSpec, BatchSpec
+from models.stage import EVERY, Inputs
 from tasks import registry
 from tasks.context import Context
+
+AFTER = ("ingest", "pose", "surface", "quality", EVERY)
+DEFAULT_METHOD = "versioned"
 
 
 def run(request: StageRequest, context: Context) -> StageResult:
@@ -12,3 +21,13 @@ def run(request: StageRequest, context: Context) -> StageResult:
     method = registry.method(request.stage, request.method)
     result: StageResult = method.publish(context, method.Options.model_validate(request.options))
     return result
+
+
+def inputs(options: Record, capture_kind: str) -> Inputs:
+    """What is published, and every stage's settings for the manifest."""
+    return Inputs(required=("ingest", "pose", "surface", "quality"), optional=(EVERY,))
+
+
+def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
+    """The batch's targets, relative ones from the specification's folder."""
+    return {"targets": [target.model_copy(update={"to": resolve(target.to)}) for target in batch.publish]}

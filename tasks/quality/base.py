@@ -81,10 +81,12 @@ class ViewRow(Record):
     """Share of the picture inside the mask."""
     covered: float
     """Share of the mask that the mesh covers."""
-    psnr_field: float
-    psnr_field_full: float | None
+    psnr_model: float | None
+    """Of the trained model; None, like the next two, where there is none with colours."""
+    psnr_model_full: float | None
+    """Over the whole photo, where the model means to explain it."""
     psnr_mesh: float
-    ssim_field: float
+    ssim_model: float | None
     ssim_mesh: float
 
 

@@ -39,39 +39,28 @@ def share_name(share: float) -> str:
     return f"{share * 100:g}pct".replace(".", "_")
 
 
-def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, field_edge_px: int) -> list[Metric]:
+def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, model_edge_px: int) -> list[Metric]:
     """Means over the held-out photos; nothing without any.
 
     Args:
-        max_edge_px, field_edge_px: longer side of the pictures compared with the mesh and with the field.
+        max_edge_px, model_edge_px: longer side of the pictures compared with the mesh and with the trained model.
     """
     if not rows:
         return []
     kinds = sorted({row.mask for row in rows})
     where = f"mean over {len(rows)} held-out photos inside " + " or ".join(MASK_TEXT[kind] for kind in kinds)
     missing = f"a pixel that the mesh misses counts as mid-grey (0.5); pictures of at most {max_edge_px} px"
-    small = f"pictures of at most {field_edge_px} px"
+    small = f"pictures of at most {model_edge_px} px"
 
     def mean(values: Sequence[float]) -> float:
         return float(np.mean(values))
 
     metrics = [
         Metric(
-            name="psnr_field",
-            value=mean([row.psnr_field for row in rows]),
-            unit="dB",
-            about=f"PSNR of the field, {where}; {small}.",
-        ),
-        Metric(
             name="psnr_mesh",
             value=mean([row.psnr_mesh for row in rows]),
             unit="dB",
             about=f"PSNR of the published textured mesh, unlit, {where}; {missing}.",
-        ),
-        Metric(
-            name="ssim_field",
-            value=mean([row.ssim_field for row in rows]),
-            about=f"SSIM of the field, {where}; {small}.",
         ),
         Metric(
             name="ssim_mesh",
@@ -85,16 +74,18 @@ def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, field_edge_px: int) 
         ),
         Metric(name="heldout_views", value=len(rows), unit="photos", about="Held-out photos measured."),
     ]
-    full = [row.psnr_field_full for row in rows if row.psnr_field_full is not None]
+    drawn = [row.psnr_model for row in rows if row.psnr_model is not None]
+    if drawn:
+        about = f"PSNR of the trained model, {where}; {small}."
+        metrics.insert(0, Metric(name="psnr_model", value=mean(drawn), unit="dB", about=about))
+    alike = [row.ssim_model for row in rows if row.ssim_model is not None]
+    if alike:
+        about = f"SSIM of the trained model, {where}; {small}."
+        metrics.append(Metric(name="ssim_model", value=mean(alike), about=about))
+    full = [row.psnr_model_full for row in rows if row.psnr_model_full is not None]
     if full:
-        metrics.append(
-            Metric(
-                name="psnr_field_full",
-                value=mean(full),
-                unit="dB",
-                about=f"PSNR of the field, mean over {len(full)} whole held-out photos, background included; {small}.",
-            )
-        )
+        about = f"PSNR of the trained model, mean over {len(full)} whole held-out photos, background included; {small}."
+        metrics.append(Metric(name="psnr_model_full", value=mean(full), unit="dB", about=about))
     return metrics
 
 

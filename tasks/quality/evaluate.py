@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.camera import Camera, FloatArray, PosedImage, PoseSet
+from models.artifacts import ASSET_FILE, POSE_FACTS_FILE, QUALITY_FILE, SURFACE_FILE, TRAIN_FILE
+from models.camera import Camera, PosedImage, PoseSet
 from models.digest import canonical_json
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
-from models.photos import INDEX_FILE, PhotoIndex
+from models.photos import PhotoIndex
+from models.representation import Representation
+from models.results import Done, StageRequest
+from models.stage import Stage
+from tasks import registry
 from tasks.context import Context
+from tasks.external import fetch_external
 from tasks.quality.base import MaskKind, QualityReport
 from tasks.quality.collect import geometry_metrics, judge, mesh_metrics, pose_metrics, view_metrics
 from tasks.quality.masks import points_above_support, region_mask, silhouette_mask, true_camera
 from tasks.quality.mesh_checks import check_mesh
-from tasks.quality.methods.standard import Options
+from tasks.quality.options import QualityOptions
 from tasks.quality.published import read_published
 from tasks.quality.truth import Measured, Truth, measure, read_truth
-from tasks.quality.views import MISSED, BoolArray, View, compare, load_mask, spread
+from tasks.quality.views import MISSED, BoolArray, Draw, View, compare, load_mask, spread
+from tasks.stage_files import (
+    fetch,
+    fetch_picture,
+    has_model,
+    load_model,
+    read_facts,
+    read_photos,
+    read_points,
+    read_poses,
+)
 
 Float32Array = npt.NDArray[np.float32]
 
 
-def evaluate(options: Options, context: Context) -> QualityReport:
+def evaluate(options: QualityOptions, context: Context) -> QualityReport:
     """Measure everything, judge, and write `quality.json`, `report.html` and `preview.jpg`."""
     from tasks.quality.report import Evidence, write_report
 
-    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_bytes())
-    photos = PhotoIndex.read(context.fetch("ingest", INDEX_FILE))
-    mesh = read_published(context.fetch("surface", "asset.glb"), poses.up)
-    surface_facts = _facts(context, "surface", "surface.json")
+    poses = read_poses(context)
+    photos = read_photos(context)
+    mesh = read_published(fetch(context, Stage.SURFACE, ASSET_FILE), poses.up)
+    surface_facts = read_facts(context, Stage.SURFACE, SURFACE_FILE)
     context.progress(0.05, "mesh read back", {"faces": len(mesh.faces)})
     truth, measured = None, None
     if "truth" in context.request.inputs:
-        truth = read_truth(Path(context.input("truth").uri))
+        truth = read_truth(fetch_external(context, "truth"))
         measured = measure(
             mesh,
             poses,
@@ -56,10 +71,10 @@ def evaluate(options: Options, context: Context) -> QualityReport:
     checks = check_mesh(mesh, poses.world_from_field, poses.up)
     geometry = measured.report if measured else None
     metrics = (
-        *view_metrics(rows, options.max_edge_px, options.field_edge_px),
+        *view_metrics(rows, options.max_edge_px, options.model_edge_px),
         *geometry_metrics(geometry),
         *mesh_metrics(checks),
-        *pose_metrics(_facts(context, "pose", "pose.json")),
+        *pose_metrics(read_facts(context, Stage.POSE, POSE_FACTS_FILE)),
     )
     verdict, reasons, gates = judge(options.gates, metrics, checks)
     report = QualityReport(
@@ -72,7 +87,7 @@ def evaluate(options: Options, context: Context) -> QualityReport:
         mesh=checks,
         geometry=geometry,
     )
-    (context.output / "quality.json").write_bytes(canonical_json(report) + b"\n")
+    (context.output / QUALITY_FILE).write_bytes(canonical_json(report) + b"\n")
     context.progress(0.8, "judged", {"verdict": str(verdict)})
     evidence = Evidence(
         report=report,
@@ -81,8 +96,8 @@ def evaluate(options: Options, context: Context) -> QualityReport:
         mesh=mesh,
         views=views,
         measured=measured,
-        points=_points(context),
-        training=_facts(context, "train", "train.json"),
+        points=read_points(context),
+        training=read_facts(context, Stage.TRAIN, TRAIN_FILE),
         surface=surface_facts,
         settings=_settings(context),
     )
@@ -92,7 +107,7 @@ def evaluate(options: Options, context: Context) -> QualityReport:
 
 
 def _views(
-    options: Options,
+    options: QualityOptions,
     context: Context,
     poses: PoseSet,
     photos: PhotoIndex,
@@ -101,32 +116,41 @@ def _views(
     truth: Truth | None,
     measured: Measured | None,
 ) -> list[View]:
-    """The held-out photos with the pictures that the field and the mesh make of them."""
+    """The held-out photos with the pictures that the model and the mesh make of them."""
     heldout = spread(poses.of_split("heldout"), options.max_views)
     if not heldout:
         return []
-    from models.fields import load_field
-    from models.fields.render import render_image
-
-    field = load_field(context.fetch_all("train") / "field", context.device)
+    model = load_model(context) if has_model(context) else None
     masks = _Masks(context, poses, photos, bool(surface_facts.get("support_cut")), truth, measured)
     surface = (mesh, RayCaster(mesh, context.threads))
-
-    # of masked photos a field learns the object alone: what it lacks is shown as what the mesh lacks is
-    alone = not field.surrounded and any(image.mask for image in poses.images)
-    backdrop = MISSED[0] if alone else None
-
-    def render_field(camera: Camera, c2w: npt.ArrayLike) -> Float32Array:
-        rgb = render_image(field, camera, c2w, poses.world_from_field, check=context.check, backdrop=backdrop).rgb
-        return np.asarray(rgb, dtype=np.float32)
-
+    masked = any(image.mask for image in poses.images)
+    draw = _drawing(model, poses, masked, context)
     views = []
     for k, image in enumerate(heldout):
         context.check()
-        photo = context.fetch("pose", image.image or f"images/{image.name}.jpg")
-        views.append(compare(image, photo, options.max_edge_px, options.field_edge_px, render_field, surface, masks.of))
+        photo = fetch_picture(context, image.image or f"images/{image.name}.jpg")
+        view = compare(image, photo, options.max_edge_px, options.model_edge_px, draw, surface, masks.of)
+        views.append(replace(view, full=view.full and _explains_all(model, masked)))
         context.progress(0.4 + 0.4 * (k + 1) / len(heldout), f"held-out {image.name}", {})
     return views
+
+
+def _drawing(model: Representation | None, poses: PoseSet, masked: bool, context: Context) -> Draw | None:
+    """How the trained model draws a picture; None where there is no model, or one without colours."""
+    if model is None or not model.has_colours:
+        return None
+    # what a model of the object alone lacks is shown as what the mesh lacks is
+    backdrop = None if _explains_all(model, masked) else MISSED[0]
+
+    def draw(camera: Camera, c2w: npt.ArrayLike) -> Float32Array:
+        return model.render(camera, c2w, poses.world_from_field, check=context.check, backdrop=backdrop).rgb
+
+    return draw
+
+
+def _explains_all(model: Representation | None, masked: bool) -> bool:
+    """Whether a model means to show all of a photo: it knows the background, or is a field of photos before black."""
+    return model is not None and (model.has_background or (model.kind == "field" and not masked))
 
 
 class _Masks:
@@ -148,7 +172,7 @@ class _Masks:
         self._true_caster = measured.surface.caster if measured else None
         above = None
         if support_cut and poses.support is not None:
-            points = _points(context)
+            points = read_points(context)
             above = points_above_support(points["xyz"], poses.world_from_field, poses.support) if points else None
         self._above = RayCaster(above, context.threads) if above else None
 
@@ -161,44 +185,17 @@ class _Masks:
             return silhouette_mask(self._true_caster, at_size, true.c2w), "true_silhouette"
         region = region_mask(camera, image.c2w, self._poses.world_from_field)
         if image.mask is not None:
-            return region & load_mask(self._context.fetch("pose", image.mask), camera), "given_mask"
+            return region & load_mask(fetch_picture(self._context, image.mask), camera), "given_mask"
         if self._above is not None:
             return silhouette_mask(self._above, camera, image.c2w), "region_above_support"
         return region, "region"
 
 
-def _facts(context: Context, name: str, path: str) -> dict[str, Any]:
-    """A stage's facts, from its JSON file."""
-    found: dict[str, Any] = json.loads(context.fetch(name, path).read_bytes())
-    return found
-
-
-def _points(context: Context) -> dict[str, FloatArray] | None:
-    """The sparse points' xyz and rgb; None when the pose stage has none (given poses)."""
-    if not context.input("pose").has("points.npz"):
-        return None
-    with np.load(context.fetch("pose", "points.npz")) as data:
-        return {"xyz": data["xyz"], "rgb": data["rgb"]}
-
-
 def _settings(context: Context) -> list[dict[str, Any]]:
     """Method, version and effective options of each stage so far, from its commit; this one's from the request."""
-    settings = []
-    for name, ref in context.request.inputs.items():
-        folder, found, _ = ref.uri.removeprefix("store:").partition("/attempts/")
-        data = context.store.get_bytes(f"{folder}/DONE.json") if found else None
-        if data is not None:
-            done = json.loads(data)
-            settings.append({"stage": name} | {key: done[key] for key in ("method", "version", "options", "seed")})
-    request = context.request
-    settings.append(
-        {
-            "stage": str(request.stage),
-            "method": request.method,
-            "version": request.version,
-            "options": request.options,
-            "seed": request.seed,
-        }
-    )
-    order = ("ingest", "pose", "train", "surface", "quality")
-    return sorted(settings, key=lambda row: order.index(row["stage"]))
+    dones = [context.find_done(name) for name in registry.stages() if name in context.request.inputs]
+    return [*(_setting(done) for done in dones if done is not None), _setting(context.request)]
+
+
+def _setting(of: Done | StageRequest) -> dict[str, Any]:
+    return {"stage": of.stage, "method": of.method, "version": of.version, "options": of.options, "seed": of.seed}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from models.artifacts import PREVIEW_FILE, REPORT_FILE
 from models.camera import FloatArray, PoseSet, gltf_from_world, transform_points
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
@@ -21,7 +22,7 @@ from tasks.quality.base import QualityReport
 from tasks.quality.charts import camera_plot, line_chart
 from tasks.quality.collect import MASK_TEXT
 from tasks.quality.geometry import is_support, seen_by
-from tasks.quality.methods.standard import Options
+from tasks.quality.options import QualityOptions
 from tasks.quality.pictures import data_uri, distance_picture, error_map, orbit, studio, to_jpeg
 from tasks.quality.truth import Measured
 from tasks.quality.viewer import pack_mesh
@@ -64,7 +65,7 @@ class Evidence:
     settings: list[dict[str, Any]]
 
 
-def write_report(evidence: Evidence, options: Options, context: Context) -> None:
+def write_report(evidence: Evidence, options: QualityOptions, context: Context) -> None:
     """Write `preview.jpg` and `report.html` to the stage's output."""
     caster = RayCaster(evidence.mesh, context.threads)
     front = _front(evidence)
@@ -72,7 +73,7 @@ def write_report(evidence: Evidence, options: Options, context: Context) -> None
     vertices = evidence.mesh.vertices[drawable]
     camera, c2w = orbit(vertices, evidence.poses.up, front, _PREVIEW_TURN_DEG, ELEVATION_DEG, options.preview_px)
     preview = to_jpeg(studio(evidence.mesh, caster, evidence.poses.up, camera, c2w), quality=90)
-    (context.output / "preview.jpg").write_bytes(preview)
+    (context.output / PREVIEW_FILE).write_bytes(preview)
     context.check()
     stills = []
     for k in range(STILLS):
@@ -87,12 +88,12 @@ def write_report(evidence: Evidence, options: Options, context: Context) -> None
     ahead = transform_points(gltf_from_world(evidence.poses.up), front[None])[0]
     viewer["yaw"] = float(np.arctan2(ahead[0], ahead[2]) + np.radians(_PREVIEW_TURN_DEG))
     page = render(evidence, options, stills, viewer, _heat(evidence, front, options.still_px, context))
-    (context.output / "report.html").write_text(page, encoding="utf-8")
+    (context.output / REPORT_FILE).write_text(page, encoding="utf-8")
 
 
 def render(
     evidence: Evidence,
-    options: Options,
+    options: QualityOptions,
     stills: list[tuple[str, int]],
     viewer: dict[str, Any],
     heat: Heat,
@@ -133,7 +134,7 @@ def render(
         curve=_curve(evidence.training),
         tiers=tier_rows(evidence.surface),
         surface=_flat({name: value for name, value in evidence.surface.items() if name != "tiers"}),
-        stepped_down=[(stage.value, str(each)) for stage, each in options.stepped_down.items()],
+        stepped_down=[(stage, str(each)) for stage, each in options.stepped_down.items()],
         settings=[{**row, "options": _flat(row["options"])} for row in evidence.settings],
     )
 
@@ -182,7 +183,7 @@ def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:
     rows = []
     for name, label, remark in (
         ("psnr_mesh", "Likeness of the mesh", "PSNR on held-out photos"),
-        ("psnr_field", "Likeness of the field", "PSNR on held-out photos"),
+        ("psnr_model", "Likeness of the model", "PSNR on held-out photos"),
         ("ssim_mesh", "Structure of the mesh", "SSIM on held-out photos"),
         ("fscore_1pct", "Shape", "F-score at 1 % of the size"),
         ("registered_share", "Photos placed", "cameras found"),
@@ -206,14 +207,14 @@ def _front(evidence: Evidence) -> FloatArray:
     return direction / length if length > 0 else np.array([1.0, 0.0, 0.0])
 
 
-def _comparisons(views: list[View], options: Options) -> list[dict[str, Any]]:
-    """Photo, field, mesh and error map of a few held-out photos."""
+def _comparisons(views: list[View], options: QualityOptions) -> list[dict[str, Any]]:
+    """Photo, trained model, mesh and error map of a few held-out photos."""
     rows = []
     for view in spread([view for view in views if view.row is not None], options.report_views):
         edge = options.report_edge_px
         pictures = [
             ("Photo", view.photo),
-            ("Field", view.field),
+            *([("Trained model", view.model)] if view.model is not None else []),
             ("Published mesh", view.mesh),
             ("Error of the mesh", error_map(view.mesh, view.photo, view.mask, ERROR_FULL_SCALE)),
         ]

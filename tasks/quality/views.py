@@ -1,4 +1,4 @@
-"""Held-out photos against the field's picture and the published mesh's picture."""
+"""Held-out photos against the trained model's picture and the published mesh's picture."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from tasks.quality.metrics.ssim import ssim
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 Item = TypeVar("Item")
+Draw = Callable[[Camera, npt.ArrayLike], Float32Array]
+"""(camera, c2w) -> rgb [H, W, 3]."""
 
 MISSED = (0.5, 0.5, 0.5)
 """sRGB that stands for the mesh where it is missing: mid-grey, so that a hole costs as much as a wrong colour."""
@@ -42,30 +44,32 @@ class View:
     """[H, W] whether the pixel's centre sees the mesh"""
     mask: BoolArray
     """[H, W] where the figures are taken"""
-    field: Float32Array
-    """[h, w, 3]: fields are slow to draw without a GPU, so that their picture may be smaller"""
-    field_photo: Float32Array
+    model: Float32Array | None
+    """[h, w, 3] the trained model's picture, which may be smaller: fields are slow to draw without a GPU. None where
+    there is no model with colours"""
+    model_photo: Float32Array
     """[h, w, 3] the photo at that size"""
-    field_mask: BoolArray
+    model_mask: BoolArray
     """[h, w]"""
     kind: MaskKind
     full: bool
-    """Whether the photo has no mask of its own: the field then has to explain the whole of it."""
+    """Whether the photo has no mask of its own: the model then has to explain the whole of it."""
 
     @property
     def row(self) -> ViewRow | None:
         """The figures; None where the mask is empty."""
-        if not (self.mask.any() and self.field_mask.any()):
+        if not (self.mask.any() and self.model_mask.any()):
             return None
+        drawn = self.model
         return ViewRow(
             name=self.name,
             mask=self.kind,
             mask_share=float(self.mask.mean()),
             covered=float(self.covered[self.mask].mean()),
-            psnr_field=_finite(psnr(self.field, self.field_photo, self.field_mask)),
-            psnr_field_full=_finite(psnr(self.field, self.field_photo)) if self.full else None,
+            psnr_model=None if drawn is None else _finite(psnr(drawn, self.model_photo, self.model_mask)),
+            psnr_model_full=None if drawn is None or not self.full else _finite(psnr(drawn, self.model_photo)),
             psnr_mesh=_finite(psnr(self.mesh, self.photo, self.mask)),
-            ssim_field=ssim(self.field, self.field_photo, self.field_mask),
+            ssim_model=None if drawn is None else ssim(drawn, self.model_photo, self.model_mask),
             ssim_mesh=ssim(self.mesh, self.photo, self.mask),
         )
 
@@ -130,8 +134,8 @@ def compare(
     image: PosedImage,
     photo: Path,
     max_edge_px: int,
-    field_edge_px: int,
-    render_field: Callable[[Camera, npt.ArrayLike], Float32Array],
+    model_edge_px: int,
+    draw: Draw | None,
     surface: tuple[Mesh, RayCaster],
     mask_of: Callable[[PosedImage, Camera], tuple[BoolArray, MaskKind]],
 ) -> View:
@@ -140,12 +144,12 @@ def compare(
     Args:
         photo: the undistorted picture.
         max_edge_px: longer side of the comparison with the mesh.
-        field_edge_px: longer side of the comparison with the field.
-        render_field: (camera, c2w) -> rgb [H, W, 3].
+        model_edge_px: longer side of the comparison with the trained model.
+        draw: how the trained model draws a picture; None where there is none with colours.
         surface: the published mesh in the capture's frame.
         mask_of: (image, camera of the comparison) -> mask [H, W] and where it comes from.
     """
-    camera, small = (comparison_camera(image.camera, edge) for edge in (max_edge_px, field_edge_px))
+    camera, small = (comparison_camera(image.camera, edge) for edge in (max_edge_px, model_edge_px))
     # the band around a silhouette is a few pixels wide: it is drawn at the larger size for both
     mask, kind = mask_of(image, max(camera, small, key=lambda one: one.width))
     mesh, covered = render_mesh(surface, camera, image.c2w)
@@ -155,9 +159,9 @@ def compare(
         mesh=mesh,
         covered=covered,
         mask=resized_mask(mask, camera),
-        field=np.clip(render_field(small, image.c2w), 0.0, 1.0),
-        field_photo=load_photo(photo, small),
-        field_mask=resized_mask(mask, small),
+        model=None if draw is None else np.clip(draw(small, image.c2w), 0.0, 1.0),
+        model_photo=load_photo(photo, small),
+        model_mask=resized_mask(mask, small),
         kind=kind,
         full=image.mask is None,
     )

@@ -40,7 +40,8 @@ def check_surface(mesh: Mesh, box: FloatArray, minimum_faces: int = 20) -> None:
             f"found {low.tolist()} to {high.tolist()}",
         )
     volume = signed_volume(mesh)
-    if volume < 0:
+    # an open surface encloses nothing: which side is its outside is for the cameras to say
+    if volume < 0 and (edge_table(mesh.faces)[1] > 1).all():
         message = f"expected faces that look outwards, found a signed volume of {volume:.3g}"
         raise DigitizeError(ReasonCode.INSIDE_OUT, message)
 

@@ -67,7 +67,7 @@ def extract(
     cells = round_resolution(resolution)
     sampler = Sampler(field, cells, field.level if level is None else level, check, solid, broken_share, flip)
     coarse = _coarse(sampler, cells)
-    active = _bricks_by_density(coarse) if field.kind == "density" else _bricks_by_distance(coarse)
+    active = _bricks_by_density(coarse) if field.quantity == "density" else _bricks_by_distance(coarse)
     slabs = _slabs(sampler, np.clip(coarse, -LIMIT, LIMIT), active, cells, progress)
     if smooth_cells > 0:
         slabs = _smoothed(slabs, smooth_cells)

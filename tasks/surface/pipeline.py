@@ -1,47 +1,53 @@
-"""The surface stage from the field to the files: the order of the steps, what they report, and the fallbacks."""
+"""The surface stage from the train stage's model to the files: the order of the steps, and what they report."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from models.artifacts import FULL_MESH_FILE, SURFACE_FILE
 from models.camera import FloatArray, PoseSet, transform_points
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
-from models.fields import load_field
 from models.mesh.io import write_ply
 from models.mesh.mesh import Mesh
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks.context import Context
+from tasks.stage_files import fetch_picture, load_model, read_poses
+from tasks.surface import exporters
 from tasks.surface.bake import Baked
-from tasks.surface.colour import field_colours
+from tasks.surface.exporters import ply
 from tasks.surface.make_tiers import Finished, Work, coloured, finish
 from tasks.surface.options import SurfaceOptions
-from tasks.surface.shape import CUBE, find_shape
+from tasks.surface.shape import CUBE, Scene, Shape
 from tasks.surface.tiers import Tier, file_stem, planned
 from tasks.surface.views import View
 
 
-def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
-    """All steps of one asset. Raises DigitizeError when no level of the field gives a usable surface."""
+def make_surface(context: Context, options: SurfaceOptions, find_shape: Callable[[Scene], Shape]) -> StageResult:
+    """All steps of one asset.
+
+    Args:
+        find_shape: makes the full mesh of what the train stage handed on; one for each kind.
+
+    Raises DigitizeError when there is no usable surface.
+    """
     torch.set_num_threads(max(1, context.threads))
-    exporters = exporters_of(options.formats)
-    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_bytes())
-    views = [View(image, lambda path: context.fetch("pose", path)) for image in poses.of_split("train")]
+    formats = [exporters.load(name) for name in options.formats]  # before minutes are spent on the rest
+    poses = read_poses(context)
+    views = [View(image, lambda path: fetch_picture(context, path)) for image in poses.of_split("train")]
     if not views:
         raise DigitizeError(ReasonCode.POSES_INVALID, "expected training images in poses.json, found none")
-    field = load_field(context.fetch_all("train") / "field", context.device)
-    shape = find_shape(field, poses, views, options, context)
+    model = load_model(context)
+    shape = find_shape(Scene(model, poses, views))
     work = Work(
         full=shape.mesh,
         views=views,
-        fill=lambda points, normals: field_colours(field, points, normals, poses.world_from_field, context.check),
+        fill=lambda points, normals: model.colours(points, normals, poses.world_from_field, context.check),
         box=_world_box(poses, shape.mesh),
         options=options,
         threads=context.threads,
@@ -50,37 +56,27 @@ def make_surface(context: Context, options: SurfaceOptions) -> StageResult:
     tiers = planned(options.tiers, options.faces, options.texture_size)
     done, baked = finish(work, tiers, lambda share, what: context.progress(0.5 + 0.35 * share, what, {}))
     full = coloured(shape.mesh, done[0].mesh, context.threads, context.check)
-    write_ply(context.output / "mesh.ply", full)
+    write_ply(context.output / FULL_MESH_FILE, full)
     context.progress(0.9, "files", {"tiers": len(tiers)})
     rows: dict[str, dict[str, Any]] = {
-        item.tier.name: {**item.facts, "files": export_tier(item, tiers[0], exporters, poses, context)} for item in done
+        item.tier.name: {**item.facts, "files": export_tier(item, tiers[0], formats, poses, context)} for item in done
     }
     if "full" in options.tiers:
-        size = (context.output / "mesh.ply").stat().st_size
-        rows["full"] = {"faces": len(full.faces), "files": {"mesh.ply": size}}
-    facts = {**shape.facts, **_facts(full, done[0], baked), "tiers": rows}
-    (context.output / "surface.json").write_bytes(canonical_json({**facts, "units": poses.units}) + b"\n")
+        size = (context.output / FULL_MESH_FILE).stat().st_size
+        rows["full"] = {"faces": len(full.faces), "files": {FULL_MESH_FILE: size}}
+    media_types = {suffix: kind for module in (ply, *formats) for suffix, kind in module.MEDIA_TYPES.items()}
+    facts = {**shape.facts, **_facts(full, done[0], baked), "tiers": rows, "media_types": media_types}
+    (context.output / SURFACE_FILE).write_bytes(canonical_json({**facts, "units": poses.units}) + b"\n")
     reasons = (*shape.reasons, *_tangled(done))
     context.progress(1.0, "surface done", {"faces": len(done[0].mesh.faces)})
     return StageResult(facts=facts, verdict=Verdict.REVIEW if reasons else Verdict.ACCEPT, reasons=reasons)
 
 
-def exporters_of(formats: Sequence[str]) -> list[Any]:
-    """The modules of the formats. Raises DigitizeError(missing_dependency) before minutes are spent on the rest."""
-    modules = [importlib.import_module(f"tasks.surface.exporters.{name}") for name in formats]
-    for name, module in zip(formats, modules, strict=True):
-        needed = getattr(module, "REQUIRES", None)
-        if needed is not None and importlib.util.find_spec(needed) is None:
-            message = f"expected the package '{needed}' for the format '{name}', found none"
-            raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message)
-    return modules
-
-
-def export_tier(item: Finished, main: Tier, exporters: list[Any], poses: PoseSet, context: Context) -> dict[str, int]:
+def export_tier(item: Finished, main: Tier, formats: Sequence[Any], poses: PoseSet, context: Context) -> dict[str, int]:
     """Write a tier in every format; sizes in bytes by file name."""
     stem = file_stem(item.tier, main)
     before = {path.name for path in context.output.iterdir()}
-    for exporter in exporters:
+    for exporter in formats:
         context.check()
         exporter.write(context.output / f"{stem}{exporter.SUFFIX}", item.mesh, poses.up)
     return {path.name: path.stat().st_size for path in sorted(context.output.iterdir()) if path.name not in before}

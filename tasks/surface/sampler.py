@@ -90,7 +90,7 @@ class Sampler:
         return np.where(broken, np.float32(np.nan), value)
 
     def _inside(self, value: Grid, limit: float) -> Grid:
-        if self._field.kind == "sdf":
+        if self._field.quantity == "sdf":
             inside = (self._level - value) * (self._sign * self._cells / 2.0)
         else:
             # densities rise exponentially: their logarithm is what varies linearly between samples

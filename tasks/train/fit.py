@@ -3,63 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 
-from models.camera import CameraSet, PoseSet
+from models.camera import PoseSet
 from models.fields.base import Field
-from models.fields.hash_density import HashDensityField
+from models.fields.hash_field import HashField
+from models.fields.representation import FieldRepresentation
 from models.fields.threads import threads_of
 from tasks.context import Context
-from tasks.train.cameras import CameraChange
+from tasks.train.hash_learner import HashFieldLearner
 from tasks.train.inputs import forbid_hidden, open_photos
 from tasks.train.memory import fitting
-from tasks.train.methods.hash_density import Options
-from tasks.train.radiance_learner import RadianceLearner
+from tasks.train.options import HashFieldOptions
+from tasks.train.outcome import Trained, rounded
 from tasks.train.trainer import Progress, train
 
 FEATURES = 16
 
-Chosen = TypeVar("Chosen", bound=Options)
-
-
-class Fitted(NamedTuple):
-    """A trained field and how it went."""
-
-    field: Field
-    progress: Progress
-    psnr_train: float
-    """dB on a subset of the training pixels."""
-    psnr_heldout: float | None
-    """dB on a subset of the held-out pixels; None without held-out photos."""
-    occupancy: float
-    """Share of the cube's cells that are occupied."""
-    cameras: CameraSet | None = None
-    """The training photos' refined cameras."""
-    camera_change: CameraChange | None = None
-    stepped_down: dict[str, float] | None = None
-    """The options that were lowered to fit into memory, with the values that were used."""
-
-
-def fit_radiance(poses: PoseSet, options: Options, context: Context) -> Fitted:
-    """Train a HashDensityField on the pictures of the input `pose`. Raises as `fit_field`."""
-    return fit_field(poses, options, context, new_field, RadianceLearner)
+Chosen = TypeVar("Chosen", bound=HashFieldOptions)
 
 
 def fit_field(
     poses: PoseSet,
     options: Chosen,
     context: Context,
-    new: Callable[[Chosen, int, bool], HashDensityField],
-    learner_of: Callable[..., RadianceLearner],
-) -> Fitted:
+    new: Callable[[Chosen, int, bool], HashField],
+    learner_of: Callable[..., HashFieldLearner],
+) -> Trained:
     """Train a field on the pictures of the input `pose`.
 
     Args:
         new: makes the untrained field of options and a seed, with or without a model of what lies outside.
-        learner_of: what trains it, RadianceLearner or a subclass.
+        learner_of: what trains it.
 
     Raises:
         DigitizeError(out_of_memory): the memory expected exceeds what the stage was given.
@@ -85,20 +64,50 @@ def fit_field(
     finally:
         bank.close()
     learner.finish()
-    heldout_psnr = progress.history[-1]["psnr"] if heldout else None
-    fitted = Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share, stepped_down=stepped_down)
+    trained = trained_field(field, progress, psnr_train, bool(heldout), field.cells.share, stepped_down)
     if learner.cameras is None:
-        return fitted
+        return trained
     refined = learner.cameras.refined(poses.of_split("train"), poses.world_from_field)
-    return fitted._replace(cameras=refined, camera_change=learner.cameras.change())
+    change = {name: rounded(value, 5) for name, value in learner.cameras.change()._asdict().items()}
+    return replace(trained, cameras=refined, facts={**trained.facts, "camera_change": change})
 
 
-def field_arguments(options: Options, outside: bool) -> dict[str, Any]:
+def trained_field(
+    field: Field,
+    progress: Progress,
+    psnr_train: float,
+    heldout: bool,
+    occupancy: float,
+    lowered: Mapping[str, Any] | None = None,
+) -> Trained:
+    """A trained field and how it went.
+
+    Args:
+        psnr_train: dB on a subset of the training pixels.
+        heldout: whether the training loop's evaluations were on held-out photos.
+        occupancy: share of the cube's cells that are occupied.
+    """
+    facts: dict[str, Any] = {
+        "steps": progress.step,
+        "rays": progress.rays,
+        "samples": progress.samples,
+        "divergences": progress.divergences,
+        "psnr_train": rounded(psnr_train),
+        "psnr_heldout": rounded(progress.history[-1]["psnr"]) if heldout else None,
+        "occupancy": rounded(occupancy, 5),
+        "level": field.level,
+    }
+    speed = {"samples_per_s": round(progress.samples / progress.seconds)} if progress.seconds > 0 else {}
+    model = FieldRepresentation(field.eval())
+    return Trained(model, facts, speed, progress.history, progress.curve, lowered=lowered or {})
+
+
+def field_arguments(options: HashFieldOptions, outside: bool) -> dict[str, Any]:
     """What the fields of a hash encoding are made with, with or without a model of what lies outside their region."""
     return {
         "levels": options.levels,
         "base_resolution": options.base_resolution,
-        "max_resolution": options.max_resolution << (options.cascades - 1),
+        "max_resolution": options.max_resolution,
         "log2_table": options.log2_table,
         "hidden": options.hidden,
         "features": FEATURES,
@@ -107,12 +116,4 @@ def field_arguments(options: Options, outside: bool) -> dict[str, Any]:
         "step": 2.0 * math.sqrt(3.0) / options.ray_steps,
         "background_levels": options.background_levels if outside else 0,
         "near": options.near,
-        "cascades": options.cascades,
     }
-
-
-def new_field(options: Options, seed: int, outside: bool) -> HashDensityField:
-    """An untrained field."""
-    field = HashDensityField(**field_arguments(options, outside))
-    field.reset(torch.Generator().manual_seed(seed))
-    return field

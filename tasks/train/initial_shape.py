@@ -48,7 +48,7 @@ def imprint(field: HashSDFField, table: SparseAdam, grid: Tensor, generator: tor
     Args:
         table: what optimises the field's encoding.
     """
-    nets = torch.optim.Adam(field.density_net.parameters(), lr=RATE, fused=True)
+    nets = torch.optim.Adam(field.value_net.parameters(), lr=RATE, fused=True)
     for _ in range(STEPS):
         x = torch.rand(POINTS, 3, generator=generator, device=grid.device) * 2.0 - 1.0
         places = x[None, None, None]

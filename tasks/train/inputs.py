@@ -13,6 +13,7 @@ from models.errors import DigitizeError, ReasonCode
 from models.fields.kernels.reference import COARSE
 from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
+from tasks.stage_files import fetch_picture
 from tasks.train.pixel_bank import Photo, PixelBank, bytes_of, cameras_in_field, load_bank, read_photo
 from tasks.train.stream import StreamBank
 from tasks.train.visibility import hidden_cells
@@ -38,7 +39,7 @@ def open_bank(poses: PoseSet, split: Literal["train", "heldout"], memory_gb: flo
     """The pixels of one split of the input `pose`, halved until they fit into `memory_gb`."""
 
     def open_file(path: str) -> Path:
-        return context.fetch("pose", path)
+        return fetch_picture(context, path)
 
     images = poses.of_split(split)
     return load_bank(images, open_file, poses.world_from_field, memory_gb, context.device, context.check)
@@ -63,7 +64,7 @@ def open_photos(
     cameras, c2f = cameras_in_field(images, poses.world_from_field)
 
     def read(number: int) -> Photo:
-        return read_photo(images[number], cameras[number], lambda path: context.fetch("pose", path))
+        return read_photo(images[number], cameras[number], lambda path: fetch_picture(context, path))
 
     masked = any(image.mask is not None for image in images)
     return StreamBank(cameras, c2f, read, masked, memory_gb, context.request.seed, context.device)

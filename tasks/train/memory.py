@@ -11,9 +11,10 @@ from typing import TypeVar
 from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
 from tasks.context import Context
-from tasks.train.methods.hash_density import Options, estimate
+from tasks.train.costs import field_estimate
+from tasks.train.options import HashFieldOptions
 
-Chosen = TypeVar("Chosen", bound=Options)
+Chosen = TypeVar("Chosen", bound=HashFieldOptions)
 LEAST_PHOTO_MEMORY_GB, LEAST_SAMPLES, LEAST_LOG2_TABLE = 0.25, 1 << 13, 15
 
 
@@ -27,7 +28,7 @@ def fitting(poses: PoseSet, options: Chosen, context: Context) -> tuple[Chosen, 
     limit = context.request.resources.memory_gb
     asked = options.model_dump()
     for settings in _smaller(options, len(poses.images) * megapixels * 4e-3):
-        expected = estimate(settings, len(poses.images), megapixels).memory_gb
+        expected = field_estimate(settings, len(poses.images), megapixels).memory_gb
         if expected <= limit:
             return settings, {name: value for name, value in settings.model_dump().items() if value != asked[name]}
     raise DigitizeError(

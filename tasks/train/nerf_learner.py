@@ -19,9 +19,10 @@ from models.fields.march import cube_interval
 from models.fields.nerf import NerfField
 from models.fields.threads import threads_of
 from tasks.context import Context
-from tasks.train.fit import Fitted
-from tasks.train.inputs import check_memory, forbid_hidden, megapixels_of, open_photos
-from tasks.train.methods.nerf import SLICE_SAMPLES, Options, estimate
+from tasks.train.fit import trained_field
+from tasks.train.inputs import forbid_hidden, open_photos
+from tasks.train.options import SLICE_SAMPLES, NerfOptions
+from tasks.train.outcome import Trained
 from tasks.train.pixel_bank import PixelBank, Pixels
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts, train
@@ -61,7 +62,7 @@ class NerfLearner:
         field: NerfField,
         bank: PixelBank | StreamBank,
         heldout: PixelBank | StreamBank | None,
-        options: Options,
+        options: NerfOptions,
         seed: int,
         device: str,
         threads: int = 1,
@@ -195,15 +196,13 @@ class NerfLearner:
         self.steps_done = int(state["counters"])
 
 
-def fit_nerf(poses: PoseSet, options: Options, context: Context) -> Fitted:
+def fit_nerf(poses: PoseSet, options: NerfOptions, context: Context) -> Trained:
     """Train a NerfField on the pictures of the input `pose`.
 
     Raises:
-        DigitizeError(out_of_memory): the memory expected exceeds what the stage was given.
         DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
     """
     heldout, seed, device = poses.of_split("heldout"), context.request.seed, context.device
-    check_memory(estimate(options, len(poses.images), megapixels_of(poses)).memory_gb, context)
     field = new_field(options, seed)
     forbid_hidden(field.cells, poses, options.minimum_views, options.near)
     field.to(device)
@@ -218,11 +217,10 @@ def fit_nerf(poses: PoseSet, options: Options, context: Context) -> Fitted:
             field.bake(CELL_OPACITY / field.step, torch.Generator(device).manual_seed(seed))
     finally:
         bank.close()
-    heldout_psnr = progress.history[-1]["psnr"] if heldout else None
-    return Fitted(field.eval(), progress, psnr_train, heldout_psnr, field.cells.share)
+    return trained_field(field, progress, psnr_train, bool(heldout), field.cells.share)
 
 
-def new_field(options: Options, seed: int) -> NerfField:
+def new_field(options: NerfOptions, seed: int) -> NerfField:
     """An untrained field."""
     field = NerfField(
         depth=options.depth,

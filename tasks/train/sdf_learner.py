@@ -1,4 +1,4 @@
-"""From poses to a signed distance field: what differs from training a radiance field."""
+"""Training of signed distance fields: one step, and the way there from the poses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from models.fields.march import Samples, cube_interval, march
 from models.fields.render import OPAQUE
 from models.fields.sh import SH_WIDTH, spherical_harmonics
 from tasks.context import Context
-from tasks.train.fit import FEATURES, Fitted, field_arguments, fit_field
+from tasks.train.fit import FEATURES, field_arguments, fit_field
 from tasks.train.flatness import bending, plain_pixels
+from tasks.train.hash_learner import Batch, HashFieldLearner
 from tasks.train.initial_shape import imprint, rough_shape
-from tasks.train.methods.hash_sdf import Options
+from tasks.train.options import HashSDFOptions
+from tasks.train.outcome import Trained
 from tasks.train.photometric import PhotoConsistency, Surface
 from tasks.train.pixel_bank import PixelBank, Pixels
-from tasks.train.radiance_learner import Batch, RadianceLearner
+from tasks.train.radiance_learner import RadianceLearner
 from tasks.train.silhouettes import Silhouettes
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
@@ -56,30 +58,30 @@ SLOPES = 2048
 """Places a step at which slopes are looked at, half of them near the surface."""
 
 
-def fit_surface(poses: PoseSet, options: Options, context: Context) -> Fitted:
+def fit_surface(poses: PoseSet, options: HashSDFOptions, context: Context) -> Trained:
     """Train a HashSDFField on the pictures of the input `pose`. Raises as `fit_field`."""
-    return fit_field(poses, options, context, new_surface, SurfaceLearner)
+    return fit_field(poses, options, context, new_surface, SDFLearner)
 
 
-def new_surface(options: Options, seed: int, outside: bool) -> HashSDFField:
+def new_surface(options: HashSDFOptions, seed: int, outside: bool) -> HashSDFField:
     """An untrained field: a sphere."""
     field = HashSDFField(options.initial_radius, **field_arguments(options, outside))
     field.reset(torch.Generator().manual_seed(seed))
     return field
 
 
-class SurfaceLearner(RadianceLearner):
-    """Trains a HashSDFField on a bank of pixels (a trainer.Learner). Arguments as RadianceLearner's."""
+class SDFLearner(HashFieldLearner):
+    """Trains a HashSDFField. Arguments as HashFieldLearner's."""
 
     field: HashSDFField
-    options: Options
+    options: HashSDFOptions
 
     def __init__(
         self,
         field: HashSDFField,
         bank: PixelBank | StreamBank,
         heldout: PixelBank | StreamBank | None,
-        options: Options,
+        options: HashSDFOptions,
         seed: int,
         device: str,
     ) -> None:
@@ -179,7 +181,7 @@ class SurfaceLearner(RadianceLearner):
 
     @torch.no_grad()
     def _visible(self, pixels: Pixels, marched: Samples) -> tuple[Samples, Tensor, Tensor]:
-        """As RadianceLearner's; one sample more a ray, for the difference to it."""
+        """The samples that light can come from, and one more a ray for the difference to it; places and encodings."""
         x = marched.places(pixels.rays_o, pixels.rays_d)
         encoded = self.field.encode(x)
         value, _ = self.field.decode(x, encoded)

@@ -1,58 +1,51 @@
-"""The door of the train stage: posed photos in, a field out."""
+"""The entry point of the train stage: posed photos in, a representation out."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from operator import itemgetter
+from typing import Any
 
-from models.camera import PoseSet
+from models.artifacts import CAMERAS_FILE, MODEL_FOLDER, TRAIN_FILE
+from models.capture_kind import CaptureKind
 from models.digest import canonical_json
 from models.results import StageRequest, StageResult
+from models.spec import AssetSpec, BatchSpec, MaskRole
+from tasks import registry
 from tasks.context import Context
-from tasks.registry import method
+from tasks.stage_files import read_poses
+from tasks.train.outcome import Trained, rounded
 from tasks.train.scalars import FILE_NAME, write_scalars
 
-FIELD_FOLDER = "field"
-TRAIN_FILE = "train.json"
-CAMERAS_FILE = "cameras.json"
-"""The refined cameras of the training photos, where a method refined them."""
+AFTER = ("pose",)
+DEFAULT_METHOD = "hash_density"
 SCALARS_FOLDER = "scalars"
 """An event file for TensorBoard; its times are steps, so that equal work gives equal bytes."""
 
 
 def run(request: StageRequest, context: Context) -> StageResult:
-    """Train on the outputs of the pose stage (input `pose`); writes `field/`, `train.json` and `scalars/`.
+    """Train on the outputs of the pose stage (input `pose`); writes `model/`, `train.json` and `scalars/`.
 
     Equal requests give equal bytes on a CPU of one kind, unless a time budget is set.
     """
-    module = method(request.stage, request.method)
-    options = module.Options.model_validate(request.options)
-    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
-    fitted = module.fit(poses, options, context)
-    fitted.field.save(context.output / FIELD_FOLDER)
-    progress = fitted.progress
-    facts: dict[str, object] = {
-        "method": request.method,
-        "steps": progress.step,
-        "rays": progress.rays,
-        "samples": progress.samples,
-        "divergences": progress.divergences,
-        "psnr_train": _rounded(fitted.psnr_train),
-        "psnr_heldout": _rounded(fitted.psnr_heldout),
-        "occupancy": _rounded(fitted.occupancy, 5),
-        "level": fitted.field.level,
-    }
-    if fitted.cameras is not None and fitted.camera_change is not None:
-        (context.output / CAMERAS_FILE).write_bytes(canonical_json(fitted.cameras) + b"\n")
-        facts["camera_change"] = {k: _rounded(v, 5) for k, v in fitted.camera_change._asdict().items()}
-    history = [{"step": int(e["step"]), "psnr": _rounded(e["psnr"]), "loss": e["loss"]} for e in progress.history]
+    module = registry.method(request.stage, request.method)
+    trained: Trained = module.fit(read_poses(context), module.Options.model_validate(request.options), context)
+    expected = registry.outputs(module)
+    if trained.model.kind != expected:
+        raise TypeError(f"method '{request.method}' declares OUTPUTS = '{expected}', it made a '{trained.model.kind}'")
+    trained.model.save(context.output / MODEL_FOLDER)
+    facts: dict[str, Any] = {"method": request.method, "kind": trained.model.kind, **trained.facts}
+    if trained.cameras is not None:
+        (context.output / CAMERAS_FILE).write_bytes(canonical_json(trained.cameras) + b"\n")
+    history = [{**row, "step": int(row["step"]), "psnr": rounded(row["psnr"])} for row in trained.history]
     (context.output / TRAIN_FILE).write_bytes(canonical_json({**facts, "history": history}) + b"\n")
-    scalars = [*progress.curve, *({"step": e["step"], "psnr": e["psnr"]} for e in progress.history)]
-    write_scalars(context.output / SCALARS_FOLDER / FILE_NAME, sorted(scalars, key=itemgetter("step")))
-    if progress.seconds > 0:
-        facts["samples_per_s"] = round(progress.samples / progress.seconds)
-    return StageResult(facts=facts, lowered=fitted.stepped_down or {})
+    scalars = [*trained.curve, *({"step": row["step"], "psnr": row["psnr"]} for row in trained.history)]
+    if scalars:
+        write_scalars(context.output / SCALARS_FOLDER / FILE_NAME, sorted(scalars, key=itemgetter("step")))
+    return StageResult(facts={**facts, **trained.measured}, lowered=dict(trained.lowered))
 
 
-def _rounded(value: float | None, digits: int = 3) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, digits)
+def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
+    """On a turntable what a mask leaves out does not turn with the object: it is no part of the world."""
+    masked = asset.masks is not None and asset.masks.role is MaskRole.OBJECT
+    return {"mask_use": "empty"} if masked and asset.capture_kind is CaptureKind.TURNTABLE else {}

@@ -20,7 +20,7 @@ from torch import Tensor
 from models.errors import DigitizeError, ReasonCode
 from models.malloc import keep_freed_memory
 from tasks.context import Context
-from tasks.train.budget import BudgetOptions
+from tasks.train.options import BudgetOptions
 from tasks.train.pace import Pace
 
 CHECKPOINT = "trainer.safetensors"

@@ -1,4 +1,4 @@
-"""What people look at: a picture of a field from one of its photos' cameras, or a video around it."""
+"""What people look at: a picture of a representation from one of its photos' cameras, or a video around it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from PIL import Image
 
 from models.camera import Camera, FloatArray, PoseSet, similarity_scale
 from models.errors import DigitizeError, ReasonCode
-from models.fields.base import Field
-from models.fields.render import SURE, Render, render_image
+from models.representation import SOLID, Render, Representation
 
 What = Literal["rgb", "depth", "normals"]
 DISTANCE, ELEVATION_DEG = 3.0, 20.0
@@ -47,7 +46,7 @@ def orbit(poses: PoseSet, frames: int) -> list[FloatArray]:
 
 def shown(picture: Render, what: What) -> npt.NDArray[np.uint8]:
     """[H, W, 3] uint8: colour; depth with the nearest white and nothing black; or normals as (n + 1) / 2."""
-    solid = picture.opacity >= SURE
+    solid = picture.opacity >= SOLID
     if what == "rgb":
         values = picture.rgb
     elif what == "normals" and picture.normals is not None:
@@ -61,7 +60,12 @@ def shown(picture: Render, what: What) -> npt.NDArray[np.uint8]:
 
 
 def still(
-    field: Field, poses: PoseSet, path: Path, view: int, what: What = "rgb", check: Callable[[], None] = lambda: None
+    model: Representation,
+    poses: PoseSet,
+    path: Path,
+    view: int,
+    what: What = "rgb",
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the picture (format by the name) that the camera of photo number `view` takes, at the photo's size.
 
@@ -73,13 +77,13 @@ def still(
             ReasonCode.SOURCE_NOT_FOUND, f"expected a view from 0 to {len(poses.images) - 1}, found {view}"
         )
     image = poses.images[view]
-    picture = render_image(field, image.camera, image.c2w, poses.world_from_field, check, normals=what == "normals")
+    picture = model.render(image.camera, image.c2w, poses.world_from_field, check, normals=what == "normals")
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(shown(picture, what)).save(path)
 
 
 def turntable(
-    field: Field,
+    model: Representation,
     poses: PoseSet,
     path: Path,
     frames: int = 120,
@@ -103,8 +107,8 @@ def turntable(
         stream = video.add_stream("libx264", rate=FRAMES_A_SECOND, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
         for c2w in orbit(poses, frames):
-            picture = render_image(
-                field, camera, c2w, poses.world_from_field, check, normals=what == "normals", backdrop=BACKDROP
+            picture = model.render(
+                camera, c2w, poses.world_from_field, check, normals=what == "normals", backdrop=BACKDROP
             )
             video.mux(stream.encode(av.VideoFrame.from_ndarray(shown(picture, what), format="rgb24")))
         video.mux(stream.encode())

@@ -43,7 +43,7 @@ def test_photos_in_asset_out(capture: Path, tmp_path: Path, s3_bucket: str) -> N
 def _check_metrics(metrics: dict[str, Any]) -> None:
     """Bounds far below what the line reaches, and far above what broken cameras, axes or colours give."""
     assert metrics["registered_share"] >= 0.9
-    assert metrics["psnr_field"] >= 17
+    assert metrics["psnr_model"] >= 17
     assert metrics["psnr_mesh"] >= 14
     assert metrics["fscore_1pct"] >= 0.5
     assert metrics["chamfer"] <= 0.03

@@ -11,7 +11,7 @@ from flows.batch import run_batch
 from flows.runner import make_runner
 from infra.settings import RunSettings
 from models.resources import Resources
-from models.results import Stage
+from models.stage import Stage
 from tests.faults.micro import DOOR, micro_plan
 
 GPU_STAGES = {Stage.TRAIN: 8.0, Stage.SURFACE: 4.0, Stage.QUALITY: 4.0}

@@ -21,10 +21,12 @@ from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError
 from models.manifest import Latest, Manifest
 from models.resources import Resources
-from models.results import STAGES, Done, Stage, StageRequest, StageResult
+from models.results import Done, StageRequest, StageResult
+from models.stage import Stage
 from models.status import AssetStatus
 from tasks.context import Context
 from tasks.publish import task as publish
+from tests.support import STAGES, before
 
 DOOR = "tests.faults.micro:door"
 STEPS = 4
@@ -35,7 +37,7 @@ _POSES = PoseSet(
 _FILES = {
     Stage.INGEST: ("photos.json", "images/p0.jpg", "images/p1.jpg"),
     Stage.POSE: ("points.npz",),
-    Stage.TRAIN: ("field/field.json", "field/weights.bin"),
+    Stage.TRAIN: ("model/representation.json", "model/weights.bin"),
     Stage.SURFACE: ("asset.glb", "asset.ply", "mesh.ply"),
     Stage.QUALITY: ("report.html", "quality.json", "preview.jpg"),
 }
@@ -65,16 +67,18 @@ def door(request: StageRequest, context: Context) -> StageResult:
         path.write_bytes(f"{name} {value}".encode() * 50)
     if request.stage is Stage.POSE:
         (context.output / "poses.json").write_bytes(canonical_json(_POSES))
-    return StageResult(facts={"metrics": {"psnr_mesh": int(value[:2], 16) / 8}})
+    tiers = {"medium": {"files": dict.fromkeys(_FILES[Stage.SURFACE], 1)}}
+    return StageResult(facts={"metrics": {"psnr_mesh": int(value[:2], 16) / 8}, "tiers": tiers})
 
 
 def micro_plan(store: str, published: str, assets: list[str], **options: object) -> BatchPlan:
     """A batch of micro assets."""
     plans = []
     for asset in assets:
-        stages = {stage: StagePlan(stage, "micro", "1", dict(options), Resources(timeout_s=60)) for stage in STAGES}
+        needs = Resources(timeout_s=60)
+        stages = {stage: StagePlan(stage, "micro", "1", dict(options), needs, inputs=before(stage)) for stage in STAGES}
         targets = {"targets": [{"to": published}]}
-        stages[Stage.PUBLISH] = StagePlan(Stage.PUBLISH, "versioned", "1", targets, Resources(timeout_s=60))
+        stages[Stage.PUBLISH] = StagePlan(Stage.PUBLISH, "versioned", "1", targets, needs, inputs=before(Stage.PUBLISH))
         plans.append(AssetPlan(asset, "micro", 0, stages, {}))
     return BatchPlan("micro", store, tuple(plans), {})
 

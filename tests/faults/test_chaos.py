@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from infra.storage import FolderStore
-from models.results import STAGES
 from tests.faults.micro import digitize, micro_plan, published
 from tests.flows.helpers import environment, wait_until
+from tests.support import STAGES
 
 ASSETS = 50
 NODE_KILL_S = 20.0

@@ -18,10 +18,10 @@ import pytest
 from flows.cockpit import ZOMBIE_S
 from flows.leases import LEASE_FILE
 from flows.services import running
-from models.results import STAGES
 from tests.flows.helpers import environment, wait_until
 from tests.flows.test_flow_batch import DRIVER
 from tests.flows.test_services import ask, digitize, write_spec
+from tests.support import STAGES
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,13 @@ from infra.storage import FolderStore
 from models.errors import ReasonCode
 from models.ladder import Ladder, Lower, SteppedDown
 from models.resources import Resources
-from models.results import Done, Stage, StageRequest
+from models.results import Done, StageRequest
+from models.stage import Stage
 from models.status import AssetStatus, Phase
 from tasks import registry
 from tasks.commit import find_done
 from tests.flows.helpers import make_job, make_plan
+from tests.support import STAGES
 
 HALF = {"size": Lower(factor=0.5, least=10)}
 LADDER = Ladder(memory=HALF, disk=HALF, time=HALF)
@@ -125,7 +127,7 @@ def test_the_quota_is_named(tmp_path: Path) -> None:
     assert "GB of scratch, found a quota of 0.04 GB" in status.failure.message
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_step_of_every_method_is_valid(stage: Stage) -> None:
     """Steps from every preset, down to where nothing is left, give options that the method accepts."""
     for name in registry.methods(stage):

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from models.results import STAGES
 from tests.flows.helpers import environment, wait_until
 from tests.flows.test_flow_batch import DRIVER
+from tests.support import STAGES
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from infra.storage import FolderStore
-from models.results import STAGES
 from tests.flows.helpers import environment, read_pids, wait_gone, wait_until
 from tests.flows.test_flow_batch import DRIVER
+from tests.support import STAGES
 
 
 def start(folder: Path, assets: dict[str, Any]) -> subprocess.Popen[str]:

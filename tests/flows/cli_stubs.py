@@ -15,7 +15,8 @@ from PIL import Image
 
 from flows.asset import run_asset
 from flows.batch import BatchOutcome
-from flows.plan import BatchPlan, plan_batch
+from flows.batch_plan import plan_batch
+from flows.plan import BatchPlan
 from flows.progress import Board
 from flows.state import committed, with_stage, write_status
 from infra.settings import RunSettings
@@ -24,20 +25,22 @@ from models.errors import DigitizeError, ReasonCode
 from models.quality import Gate, Verdict, worst
 from models.record import Record
 from models.resources import Estimate, Resources
-from models.results import STAGES, Done, Reason, Stage, StageRequest, StageResult
+from models.results import Done, Reason, StageRequest, StageResult
 from models.spec import Scale
 from models.spec_yaml import load_spec
+from models.stage import Given, Stage
 from models.status import AssetStatus, Failure, Phase
 from models.store import Store
 from tasks import registry
 from tasks.commit import run_stage
 from tasks.context import Context, ProgressSink
-from tests.support import make_context
+from tests.support import STAGES, make_context
 
 
 class IngestOptions(Record):
     max_edge_px: int = 1600
     mask_role: str = "object"
+    min_photos: int = 3
 
 
 class PoseOptions(Record):
@@ -73,10 +76,14 @@ OPTIONS = dict(
 )
 
 
+EXTERNAL = {Stage.INGEST: ("photos", "masks"), Stage.POSE: ("poses",), Stage.QUALITY: ("truth",)}
+
+
 def _module(stage: Stage) -> ModuleType:
     module = ModuleType(f"stub_{stage}")
     module.VERSION = "1"  # type: ignore[attr-defined]
     module.Options = OPTIONS[stage]  # type: ignore[attr-defined]
+    module.EXTERNAL = EXTERNAL.get(stage, ())  # type: ignore[attr-defined]
     module.PRESETS = {}  # type: ignore[attr-defined]
     module.resources = lambda options: Resources(memory_gb=2.0, scratch_gb=0.5)  # type: ignore[attr-defined]
     module.estimate = lambda options, photos, megapixels: Estimate(seconds=10.0 * photos, memory_gb=1.5)  # type: ignore[attr-defined]
@@ -90,7 +97,7 @@ def install() -> None:
     """Make the registry know the stub methods and nothing else."""
 
     def method(stage: Stage, name: str) -> ModuleType:
-        if name not in (registry.DEFAULT_METHODS[stage], "known"):
+        if name not in (registry.default_method(stage, Given("rings")), "known"):
             raise DigitizeError(ReasonCode.NOT_BUILT_YET, f"expected a {stage} method that is built, found '{name}'")
         return MODULES[stage]
 

@@ -11,7 +11,9 @@ from typing import Any
 from flows.job import Job
 from flows.plan import AssetPlan, BatchPlan, StagePlan
 from models.resources import Resources
-from models.results import STAGES, Stage, StageRequest
+from models.results import StageRequest
+from models.stage import Stage
+from tests.support import STAGES, before
 
 ROOT = Path(__file__).parents[2]
 DOOR = "tests.flows.doors:run"
@@ -30,10 +32,18 @@ def make_job(folder: Path, request: StageRequest, **changes: Any) -> Job:
 
 def make_plan(store: Path, assets: Mapping[str, Mapping[str, dict[str, Any]]]) -> BatchPlan:
     """A batch of stub stages: `assets[id][stage]` are the options of a stage, `{"do": "write"}` when left out."""
-    plans = []
+    plans, needs = [], Resources(timeout_s=120)
     for asset, options in assets.items():
         stages = {
-            stage: StagePlan(stage, "stub", "1", options.get(str(stage), {"do": "write"}), Resources(timeout_s=120))
+            stage: StagePlan(
+                stage,
+                "stub",
+                "1",
+                options.get(str(stage), {"do": "write"}),
+                needs,
+                inputs=before(stage),
+                filled_in=("stepped_down",) if stage is Stage.QUALITY else (),
+            )
             for stage in STAGES
         }
         plans.append(AssetPlan(asset, "demo", 0, stages, {}))

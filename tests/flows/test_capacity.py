@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flows.capacity import Losses, Outcome, Simulation, Site, StageCost
-from models.results import STAGES, Stage
+from models.stage import Stage
+from tests.support import STAGES
 
 SECONDS = dict.fromkeys(STAGES, 0.0) | {Stage.POSE: 10.0, Stage.TRAIN: 30.0}
 

@@ -16,7 +16,8 @@ from flows.cli import app
 from flows.exit_codes import ExitCode, exit_code_of_error, exit_code_of_phases
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict
-from models.results import Reason, Stage, StageResult
+from models.results import Reason, StageResult
+from models.stage import Stage
 from models.status import Phase
 from tasks import registry
 from tests.flows.cli_stubs import commit_line, install, set_status, write_batch

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from models.camera import PoseSet
-from models.digest import canonical_json
-from models.results import Stage
+from models.digest import canonical_json, sha256_file
+from models.fields.representation import FieldRepresentation
+from models.results import FileRef
+from models.stage import Stage
 from tests.flows.cli_stubs import commit_line, write_batch
 from tests.flows.test_cli import ask, stubs, tell  # noqa: F401
 from tests.models.fields.analytic import SphereField
@@ -25,7 +27,12 @@ def spec(tmp_path: Path) -> Path:
     poses = PoseSet(images=fibonacci_cameras(2, 24, 18, 7.0), world_from_field=scale)
     folders = {stage: tmp_path / "store" / done.ref.uri.removeprefix("store:") for stage, done in dones.items()}
     (folders[Stage.POSE] / "poses.json").write_bytes(canonical_json(poses))
-    SphereField(0.5).save(folders[Stage.TRAIN] / "field")
+    FieldRepresentation(SphereField(0.5)).save(folders[Stage.TRAIN] / "model")
+    for stage in (Stage.POSE, Stage.TRAIN):
+        files = [file for file in folders[stage].rglob("*") if file.is_file()]
+        refs = [FileRef(path=f.relative_to(folders[stage]).as_posix(), sha256=sha256_file(f), bytes=1) for f in files]
+        done = dones[stage].model_copy(update={"files": tuple(refs)})
+        (tmp_path / "store" / done.prefix / "DONE.json").write_bytes(canonical_json(done))
     return path
 
 

@@ -11,22 +11,25 @@ import pytest
 from PIL import Image
 
 from flows.asset_page import asset_page, thumbnail
+from flows.batch_plan import plan_batch
 from flows.cockpit import automations, slug
 from flows.estimate import comparable
 from flows.eta import Eta, spread, words
 from flows.overview import give_account, read_statuses
-from flows.plan import BatchPlan, plan_batch
+from flows.plan import BatchPlan
 from infra.catalogue import Catalogue
 from infra.database import Database, stage_times
 from infra.storage import open_store
 from models.digest import digest_of
 from models.errors import ReasonCode
 from models.quality import Gate, Verdict
-from models.results import STAGES, Reason, Stage, StageResult
+from models.results import Reason, StageResult
 from models.spec_yaml import load_spec
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState, StageStatus
 from tests.flows.cli_stubs import FILES, MODULES, commit_line, install, write_batch
 from tests.flows.test_cli import ask
+from tests.support import STAGES
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +50,7 @@ def note_times(catalogue: Catalogue, plan: BatchPlan, factors: list[float], opti
     asset = plan.assets[0]
     rows = [
         {
-            **{"store": "/other", "asset": f"a{number}", "stage": stage.value, "stage_key": "k", "photos": 2},
+            **{"store": "/other", "asset": f"a{number}", "stage": stage, "stage_key": "k", "photos": 2},
             **{"method": asset.stages[stage].method, "version": asset.stages[stage].version},
             **{"options": options or digest_of(comparable(asset.stages[stage].options))},
             **{"seconds": 20.0 * factor, "cpu_seconds": 1.0, "peak_memory_gb": 1.0, "seen_at": time.time()},

@@ -13,11 +13,13 @@ from flows.state import is_lost, read_status
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict
-from models.results import STAGES, Done, Reason, Stage, StageRequest, StageResult
+from models.results import Done, Reason, StageRequest, StageResult
+from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState
 from tasks.commit import run_stage
 from tasks.context import Context
 from tests.flows.helpers import make_plan, wait_until
+from tests.support import STAGES
 
 
 class Line:

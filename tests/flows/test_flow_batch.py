@@ -20,9 +20,9 @@ from flows.state import read_status
 from infra.settings import RunSettings
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
-from models.results import STAGES
 from models.status import Phase
 from tests.flows.helpers import environment, make_plan, read_pids, wait_gone, wait_until
+from tests.support import STAGES
 
 DRIVER = Path(__file__).parent / "batch_driver.py"
 

@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 
 from flows.asset import walk
+from flows.batch_plan import plan_batch
 from flows.maintenance import Survey, collect, survey
-from flows.plan import plan_batch
 from flows.published import rollback, verify_target, versions, withdraw
 from infra.storage import FolderStore, S3Store, open_store
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest, PublishedFile, StageProvenance
 from models.quality import Verdict
-from models.results import STAGES, Stage
 from models.spec_yaml import load_spec
+from models.stage import Stage
 from models.store import Store
 from tests.flows.cli_stubs import commit_line, install, write_batch
 from tests.flows.test_cli import tell
+from tests.support import STAGES
 
 DAY = 86400.0
 

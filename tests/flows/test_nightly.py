@@ -20,8 +20,8 @@ from infra.catalogue import Catalogue
 from infra.database import Database
 from infra.settings import NightSettings, RunSettings
 from models.errors import DigitizeError
-from models.results import Stage
 from models.spec_yaml import load_spec
+from models.stage import Stage
 from tests.flows.cli_stubs import MODULES, install, plain_batch, write_batch
 from tests.flows.test_cli_run import finish, start
 

@@ -16,9 +16,11 @@ from flows.scheduling import GpuNeeds, Turns, assets_at_once, gpu_needs
 from infra.settings import RunSettings
 from models.errors import DigitizeError, ReasonCode
 from models.resources import Resources
-from models.results import STAGES, Done, Stage, StageRequest
+from models.results import Done, StageRequest
+from models.stage import Stage
 from tasks.context import ProgressSink
 from tests.flows.helpers import make_plan, wait_until
+from tests.support import STAGES
 
 
 class Machines:

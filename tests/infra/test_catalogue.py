@@ -19,8 +19,10 @@ from models.digest import canonical_json, digest_of
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest, StageProvenance
 from models.quality import Verdict
-from models.results import ArtifactRef, Done, FileRef, Stage, StageResult
+from models.results import ArtifactRef, Done, FileRef, StageResult
+from models.stage import Stage
 from models.store import Store
+from tests.support import STAGES
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -41,7 +43,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 def publish(store: Store, asset: str, version: int = 1, key: str = "k1") -> Manifest:
     provenance = tuple(
-        StageProvenance(stage=stage, method="m", version="1", key=f"{key}-{stage}", options={"a": 1}) for stage in Stage
+        StageProvenance(stage=stage, method="m", version="1", key=f"{key}-{stage}", options={"a": 1})
+        for stage in STAGES
     )
     manifest = Manifest(
         asset=asset,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import DigitizeError, ReasonCode
-from models.results import ArtifactRef, Stage, StageRequest, StageResult
+from models.results import ArtifactRef, StageRequest, StageResult
+from models.stage import Stage
 from models.store import Store
 from tasks import commit
 from tasks.context import Context
@@ -33,7 +34,7 @@ def test_second_call_reuses(tmp_path: Path, store: Store) -> None:
     commit.verify(store, first)
     later = make_context(REQUEST.model_copy(update={"inputs": {"pose": first.ref}}), tmp_path / "3", store)
     assert later.fetch("pose", "sub/file.txt").read_text() == "seed 3"
-    assert (later.fetch_all("pose") / "sub/file.txt").is_file()
+    assert (later.fetch_folder("pose", "sub") / "file.txt").is_file()
     assert later.done("pose") == first
 
 

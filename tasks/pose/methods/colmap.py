@@ -12,7 +12,8 @@ from pydantic import Field
 from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
 from tasks.context import Context
-from tasks.pose.base import Capture, PoseOptions, Solution
+from tasks.pose.base import Capture, Solution
+from tasks.pose.options import PoseOptions
 
 VERSION = "1"
 

@@ -8,9 +8,11 @@ from typing import Literal
 from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
 from tasks.context import Context
-from tasks.pose.base import Capture, PoseOptions, Solution
+from tasks.pose.base import Capture, Solution
+from tasks.pose.options import PoseOptions
 
 VERSION = "1"
+EXTERNAL = ("poses",)
 
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"max_features": 3000, "feature_edge_px": 1000},

@@ -9,22 +9,26 @@ again finds its manifest in force and changes nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from models.artifacts import MANIFEST_FILE, RECEIPTS_FILE
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest, withdrawn_key
 from models.quality import Verdict
 from models.record import Record
 from models.resources import Estimate, Resources
-from models.results import StageResult
+from models.results import RejectedChain, StageResult
 from models.spec import PublishTarget
+from models.stage import Stage
 from models.store import Store
 
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "2"
+VERSION = "3"
+FILLED_IN = ("rejected",)
 PRESETS: dict[str, dict[str, object]] = {"preview": {}, "standard": {}, "high": {}}
 
 _RACES = 20
@@ -35,6 +39,8 @@ class Options(Record):
 
     targets: tuple[PublishTarget, ...] = ()
     """Where to publish; filled in from the specification's `publish`."""
+    rejected: tuple[RejectedChain, ...] = ()
+    """Methods that were tried before; the flow fills it in, the manifest tells."""
 
 
 def resources(options: Options) -> Resources:
@@ -70,12 +76,13 @@ def publish(context: Context, options: Options) -> StageResult:
     Raises DigitizeError(publish_conflict) when other runs keep swapping `latest.json`, and
     DigitizeError(checksum_mismatch) when a target holds other bytes than were sent.
     """
-    from models.camera import PoseSet
-    from tasks.publish.manifest import build_manifest
+    from tasks.publish.manifest import build_manifest, published_files
+    from tasks.stage_files import read_poses
 
-    dones = {name: context.done(name) for name in context.request.inputs}
-    poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_bytes())
-    manifest = build_manifest(context.request.asset, context.request.seed, dones, poses)
+    surface = context.done(Stage.SURFACE)
+    found = published_files(context, surface)
+    manifest = build_manifest(context, [entry for _, _, entry in found], read_poses(context), options.rejected)
+    sources = {entry.path: source for source, _, entry in found}
     receipts = []
     for index, target in enumerate(options.targets):
         context.check()
@@ -85,15 +92,19 @@ def publish(context: Context, options: Options) -> StageResult:
         if withdrawn or manifest.verdict.severity > Verdict(target.minimum_verdict).severity:
             receipts.append(Receipt(target=target.to, published=False))
         else:
-            receipts.append(publish_to(store, manifest, context))
+            receipts.append(publish_to(store, manifest, sources, context))
     record = Receipts(receipts=tuple(receipts))
-    (context.output / "receipts.json").write_bytes(canonical_json(record))
-    (context.output / "manifest.json").write_bytes(canonical_json(manifest))
+    (context.output / RECEIPTS_FILE).write_bytes(canonical_json(record))
+    (context.output / MANIFEST_FILE).write_bytes(canonical_json(manifest))
     return StageResult(facts={**record.model_dump(mode="json"), "verdict": manifest.verdict.value})
 
 
-def publish_to(store: Store, manifest: Manifest, context: Context) -> Receipt:
-    """Make `manifest` the version in force at one target."""
+def publish_to(store: Store, manifest: Manifest, sources: Mapping[str, str], context: Context) -> Receipt:
+    """Make `manifest` the current version at one target.
+
+    Args:
+        sources: the input that each file comes from.
+    """
     data = canonical_json(manifest)
     digest = sha256_bytes(data)
     latest_key = f"assets/{manifest.asset}/latest.json"
@@ -103,11 +114,11 @@ def publish_to(store: Store, manifest: Manifest, context: Context) -> Receipt:
         latest = None if before is None else Latest.model_validate_json(store.get_bytes(latest_key) or b"{}")
         if latest is not None and latest.manifest_sha256 == digest:
             return _receipt(store, latest)
-        version = _write_version(store, manifest, data, 1 if latest is None else latest.version + 1, context)
+        version = _write_version(store, manifest, sources, data, 1 if latest is None else latest.version + 1, context)
         swapped = Latest(
             asset=manifest.asset,
             version=version,
-            manifest=f"assets/{manifest.asset}/v{version}/manifest.json",
+            manifest=f"assets/{manifest.asset}/v{version}/{MANIFEST_FILE}",
             manifest_sha256=digest,
             verdict=manifest.verdict,
         )
@@ -138,7 +149,9 @@ def _receipt(store: Store, latest: Latest) -> Receipt:
     )
 
 
-def _write_version(store: Store, manifest: Manifest, data: bytes, first: int, context: Context) -> int:
+def _write_version(
+    store: Store, manifest: Manifest, sources: Mapping[str, str], data: bytes, first: int, context: Context
+) -> int:
     """Write files and manifest under the first version from `first` on that is free or reserved for this manifest."""
     claim = canonical_json({"manifest_sha256": sha256_bytes(data)})
     version = first
@@ -149,19 +162,18 @@ def _write_version(store: Store, manifest: Manifest, data: bytes, first: int, co
         ):
             break
         version += 1
-    if store.get_bytes(f"{prefix}/manifest.json") != data:
-        _upload(store, prefix, manifest, context)
-        store.put_bytes(f"{prefix}/manifest.json", data)
+    if store.get_bytes(f"{prefix}/{MANIFEST_FILE}") != data:
+        _upload(store, prefix, manifest, sources, context)
+        store.put_bytes(f"{prefix}/{MANIFEST_FILE}", data)
     return version
 
 
-def _upload(store: Store, prefix: str, manifest: Manifest, context: Context) -> None:
+def _upload(store: Store, prefix: str, manifest: Manifest, sources: Mapping[str, str], context: Context) -> None:
     """Send the files and read them back: no server is trusted to have checked them."""
-    from tasks.publish.manifest import source_of
     from tasks.publish.transfer import Upload, send, stored_digests
 
     uploads = [
-        Upload(f"{prefix}/{file.path}", context.fetch(source_of(file.path), file.path), file.sha256)
+        Upload(f"{prefix}/{file.path}", context.fetch(sources[file.path], file.path), file.sha256)
         for file in manifest.files
     ]
     send(store, uploads, context.check)

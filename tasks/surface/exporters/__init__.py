@@ -1,1 +1,46 @@
-"""File formats of the finished asset: each module has `SUFFIX` and `write(path, mesh, ...)`."""
+"""File formats of the finished asset, one module each; installed packages add more (`digitize.exporters`).
+
+A module holds `SUFFIX`, `MEDIA_TYPES` (of the files that it writes, by suffix), `write(path, mesh, up)` and, where it
+needs a package that may be missing, `REQUIRES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+from functools import cache
+from types import ModuleType
+
+from models.errors import DigitizeError, ReasonCode
+
+ENTRY_POINTS = "digitize.exporters"
+_HELPERS = frozenset({"gltf", "texture"})
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The formats that are built in and installed, sorted."""
+    built_in = {module.name for module in pkgutil.iter_modules(__path__)} - _HELPERS
+    return tuple(sorted(built_in | {entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}))
+
+
+def load(name: str) -> ModuleType:
+    """The module of a format. Raises DigitizeError(missing_dependency) when it, or a package that it needs, is gone."""
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+        module = entry.load()
+        if isinstance(module, ModuleType):
+            return _usable(module, name)
+    if name not in names():
+        message = f"expected a format among {', '.join(names())}, found '{name}'"
+        raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message)
+    return _usable(importlib.import_module(f"{__name__}.{name}"), name)
+
+
+def _usable(module: ModuleType, name: str) -> ModuleType:
+    needed = getattr(module, "REQUIRES", None)
+    if needed is not None and importlib.util.find_spec(needed) is None:
+        message = f"expected the package '{needed}' for the format '{name}', found none"
+        raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message)
+    return module

@@ -9,6 +9,7 @@ from models.mesh.mesh import Mesh
 from tasks.surface.exporters.gltf import Document, geometry_of
 
 SUFFIX = ".glb"
+MEDIA_TYPES = {".glb": "model/gltf-binary"}
 
 
 def write(path: Path, mesh: Mesh, up: Vector3) -> None:

@@ -12,6 +12,7 @@ from models.mesh.mesh import Mesh
 from tasks.surface.exporters.gltf import Document, Geometry, geometry_of
 
 SUFFIX = ".draco.glb"
+MEDIA_TYPES = {".glb": "model/gltf-binary"}
 REQUIRES = "DracoPy"
 POSITION_BITS = 14
 """Positions keep one part in 16,384 of the longest side: half a tenth of a millimetre on an object of a metre."""

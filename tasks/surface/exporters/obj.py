@@ -14,6 +14,7 @@ from models.mesh.topology import vertex_normals
 from tasks.surface.exporters.texture import uv_of, write_maps
 
 SUFFIX = ".obj"
+MEDIA_TYPES = {".obj": "model/obj", ".mtl": "model/mtl", ".png": "image/png"}
 
 
 def write(path: Path, mesh: Mesh, up: Vector3) -> None:

@@ -11,6 +11,7 @@ from models.mesh.mesh import Mesh
 from tasks.surface.exporters.texture import uv_of, write_maps
 
 SUFFIX = ".ply"
+MEDIA_TYPES = {".ply": "application/octet-stream", ".png": "image/png"}
 
 
 def write(path: Path, mesh: Mesh, up: Vector3) -> None:

@@ -11,6 +11,7 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import face_normals
 
 SUFFIX = ".stl"
+MEDIA_TYPES = {".stl": "model/stl"}
 MILLIMETRES = 1000.0
 """STL holds no unit; every slicer takes its numbers for millimetres."""
 

@@ -15,6 +15,7 @@ from tasks.surface.exporters.gltf import ROUGHNESS, geometry_of
 from tasks.surface.exporters.texture import encode, maps_of
 
 SUFFIX = ".usdz"
+MEDIA_TYPES = {".usdz": "model/vnd.usdz+zip"}
 REQUIRES = "pxr"
 _EPOCH = 315_532_800
 """1980-01-01, the earliest time that a zip archive can hold: files carry no time of their own."""

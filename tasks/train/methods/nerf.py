@@ -6,73 +6,21 @@ surroundings want `hash_density`. The defaults are the paper's and want a GPU; t
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING
 
 from models.camera import PoseSet
 from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
-from tasks.train.budget import BudgetOptions
+from tasks.train.options import SLICE_SAMPLES, NerfOptions
 
 if TYPE_CHECKING:
     from tasks.context import Context
-    from tasks.train.fit import Fitted
+    from tasks.train.outcome import Trained
 
-VERSION = "1"
+VERSION = "2"
+OUTPUTS = "field"
 
-
-class Options(BudgetOptions):
-    """What can be chosen. Lengths are in field units: the region's cube is 2 wide."""
-
-    steps: int = Field(default=200_000, ge=1)
-    """Optimisation steps. Raise it when the held-out PSNR of the report still climbs at the end."""
-    rays: int = Field(default=4096, ge=1)
-    """Rays of a step. Lower it for more steps in the same time."""
-    coarse_samples: int = Field(default=64, ge=3)
-    """Samples a ray of the coarse network."""
-    fine_samples: int = Field(default=128, ge=1)
-    """Further samples a ray for the fine network, where the coarse one finds light."""
-    shards: int = Field(default=2, ge=1, le=64)
-    """Parts of a step that are computed side by side, one a core. Another number gives other bytes."""
-    learning_rate: float = Field(default=5e-4, gt=0)
-    """Adam's rate at the start; it falls to a tenth. Lower it when training diverges."""
-    depth: int = Field(default=8, ge=1, le=16)
-    """Layers of the networks that see the position alone."""
-    width: int = Field(default=256, ge=4, multiple_of=2)
-    """Width of the layers. Time grows with its square."""
-    position_frequencies: int = Field(default=10, ge=0, le=16)
-    """Octaves of the position's encoding. Lower it for few or small photos, where fine waves only make grain."""
-    direction_frequencies: int = Field(default=4, ge=0, le=16)
-    """Octaves of the viewing direction's encoding. Raise it for glossy objects."""
-    mask_use: Literal["ignore", "empty"] = "ignore"
-    """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there."""
-    white_background: bool = False
-    """Whether what lies behind the cube is white, as in pictures that were composited so; black otherwise."""
-    occupancy_resolution: int = Field(default=64, ge=8, multiple_of=4)
-    """Cells, along an edge of the cube, of the grid that tells later stages where there is something."""
-    ray_steps: int = Field(default=512, ge=32)
-    """Steps along the cube's diagonal when the trained field is rendered. Raise it for thin parts."""
-    near: float = Field(default=0.1, ge=0)
-    """Nothing is closer to a camera than this."""
-    minimum_views: int = Field(default=3, ge=0)
-    """Parts of the cube that fewer cameras look at are empty in the trained field."""
-    photo_memory_gb: float = Field(default=4.0, gt=0)
-    """Main memory for the photos."""
-    photos: Literal["auto", "memory", "stream"] = "auto"
-    """Where the photos are: `memory` halves them until they fit into photo_memory_gb, `stream` keeps some of them there
-    at full size and reads on while it trains, `auto` streams if they do not fit."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Options:
-        if self.ray_steps < (least := math.ceil(2 * math.sqrt(3) * self.occupancy_resolution)):
-            raise ValueError(
-                f"expected ray_steps of at least {least} for occupancy_resolution {self.occupancy_resolution}, "
-                f"found {self.ray_steps}: steps must not jump over cells"
-            )
-        return self
-
+Options = NerfOptions
 
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {
@@ -96,8 +44,6 @@ LADDER = Ladder(
 
 FLOPS = 9e10
 """Floating-point operations a second on two CPU cores, measured with small networks; large ones reach twice that."""
-SLICE_SAMPLES = 1 << 15
-"""Samples whose activations are kept at once by each shard."""
 
 
 def _weights(options: Options) -> int:
@@ -132,8 +78,10 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     return Estimate(seconds=20.0 + 0.05 * photos + seconds, memory_gb=0.8 + pixels * 2 + activations)
 
 
-def fit(poses: PoseSet, options: Options, context: Context) -> Fitted:
+def fit(poses: PoseSet, options: Options, context: Context) -> Trained:
     """Train on the pictures of the input `pose`."""
+    from tasks.train.inputs import check_memory, megapixels_of
     from tasks.train.nerf_learner import fit_nerf
 
+    check_memory(estimate(options, len(poses.images), megapixels_of(poses)).memory_gb, context)
     return fit_nerf(poses, options, context)

@@ -21,15 +21,15 @@ class SphereField(Field):
     method = "analytic_sphere"
 
     def __init__(
-        self, radius: float = 0.5, centre: tuple[float, float, float] = (0.0, 0.0, 0.0), kind: str = "density"
+        self, radius: float = 0.5, centre: tuple[float, float, float] = (0.0, 0.0, 0.0), quantity: str = "density"
     ) -> None:
         super().__init__()
-        self.kind = "density" if kind == "density" else "sdf"
-        self.radius, self.centre, self.level = radius, tuple(centre), 50.0 if kind == "density" else 0.0
+        self.quantity = "density" if quantity == "density" else "sdf"
+        self.radius, self.centre, self.level = radius, tuple(centre), 50.0 if quantity == "density" else 0.0
         self.width = 0.01
 
     def config(self) -> dict[str, Any]:
-        return {"radius": self.radius, "centre": list(self.centre), "kind": self.kind}
+        return {"radius": self.radius, "centre": list(self.centre), "quantity": self.quantity}
 
     def distance(self, x: Tensor) -> Tensor:
         """[N] signed distance of points [N, 3]."""
@@ -37,7 +37,7 @@ class SphereField(Field):
 
     def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
         value = self.distance(x)
-        if self.kind == "density":
+        if self.quantity == "density":
             value = 2.0 * self.level * torch.sigmoid(-value / self.width * 4.0)
         return value, rainbow(x)
 
@@ -50,12 +50,12 @@ class TorusField(SphereField):
 
     method = "analytic_torus"
 
-    def __init__(self, radius: float = 0.5, tube: float = 0.2, kind: str = "density") -> None:
-        super().__init__(radius, kind=kind)
+    def __init__(self, radius: float = 0.5, tube: float = 0.2, quantity: str = "density") -> None:
+        super().__init__(radius, quantity=quantity)
         self.tube = tube
 
     def config(self) -> dict[str, Any]:
-        return {"radius": self.radius, "tube": self.tube, "kind": self.kind}
+        return {"radius": self.radius, "tube": self.tube, "quantity": self.quantity}
 
     def distance(self, x: Tensor) -> Tensor:
         ring = x[:, :2].norm(dim=-1) - self.radius

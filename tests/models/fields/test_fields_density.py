@@ -47,7 +47,7 @@ def test_a_saved_field_comes_back_the_same(tmp_path: Path, background_levels: in
         assert torch.equal(one, other)
     assert torch.equal(field.color(x, d, field.query(x)[1]), again.color(x, d, again.query(x)[1]))
     assert again.level == 12.5
-    assert again.kind == "density"
+    assert again.quantity == "density"
     assert again.occupancy is not None and torch.equal(again.occupancy, field.cells.occupied_cells[0])
     for file in ("field.json", "field.safetensors"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
@@ -112,12 +112,12 @@ def test_behind_the_cube_everything_ends() -> None:
     assert torch.equal(behind[20:], torch.zeros(10, 3))
 
 
-@pytest.mark.parametrize("shape", [SphereField(0.4, (0.1, 0.0, 0.0), "sdf"), SphereField(), TorusField(kind="sdf")])
+@pytest.mark.parametrize("shape", [SphereField(0.4, (0.1, 0.0, 0.0), "sdf"), SphereField(), TorusField(quantity="sdf")])
 def test_analytic_fields(tmp_path: Path, shape: SphereField) -> None:
     shape.save(tmp_path)
     again = load_field(tmp_path)
     x = torch.rand(100, 3) * 2 - 1
     assert torch.equal(again.query(x)[0], shape.query(x)[0])
-    inside = again.query(x)[0] > again.level if again.kind == "density" else again.query(x)[0] < again.level
+    inside = again.query(x)[0] > again.level if again.quantity == "density" else again.query(x)[0] < again.level
     assert torch.equal(inside, shape.distance(x) < 0)
     assert bool((again.density_of(again.query(x)[0]) >= 0).all())

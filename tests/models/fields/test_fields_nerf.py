@@ -104,7 +104,7 @@ def test_a_saved_field_comes_back_the_same(tmp_path: Path, depth: int) -> None:
     value, feature = field.query(x)
     assert torch.equal(value, again.query(x)[0])
     assert torch.equal(field.color(x, d, feature), again.color(x, d, again.query(x)[1]))
-    assert (again.kind, again.level, again.step) == ("density", field.level, 0.02)
+    assert (again.quantity, again.level, again.step) == ("density", field.level, 0.02)
     assert again.occupancy is not None and torch.equal(again.occupancy, field.cells.occupied_cells[0])
     for file in ("field.json", "field.safetensors"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()

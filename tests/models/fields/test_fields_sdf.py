@@ -93,4 +93,4 @@ def test_it_is_saved_and_read(field: HashSDFField, tmp_path: Path) -> None:
     x = torch.rand(100, 3) - 0.5
     assert torch.equal(again.query(x)[0], field.query(x)[0])
     assert float(again.sharpness) == 321.0
-    assert (again.kind, again.level, again.radius) == ("sdf", 0.0, 0.5)
+    assert (again.quantity, again.level, again.radius) == ("sdf", 0.0, 0.5)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from infra.storage import FolderStore, open_store
 from models.photos import PhotoIndex
-from models.results import ArtifactRef, Stage, StageRequest, StageResult
+from models.results import ArtifactRef, StageRequest, StageResult
+from models.stage import Stage
 from tasks.context import Context
 from tasks.ingest import task
 from tasks.ingest.methods import photos

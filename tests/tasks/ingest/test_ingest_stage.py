@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageFilter
 from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict
-from models.results import Stage
+from models.stage import Stage
 from tasks import registry
 from tasks.ingest import task
 from tasks.ingest.methods import photos

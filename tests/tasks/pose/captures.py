@@ -14,7 +14,8 @@ from models.camera import FloatArray, PosedImage
 from models.digest import sha256_file
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import render_textured
-from models.results import ArtifactRef, FileRef, Stage, StageRequest
+from models.results import ArtifactRef, FileRef, StageRequest
+from models.stage import Stage
 from tasks import registry
 from tasks.context import Context
 from tests.support import make_context

@@ -16,7 +16,8 @@ from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest
 from models.quality import Verdict
-from models.results import Done, Reason, Stage, StageRequest, StageResult
+from models.results import Done, Reason, StageRequest, StageResult
+from models.stage import Stage
 from models.store import Store
 from tasks.commit import run_stage
 from tasks.context import Context
@@ -30,6 +31,9 @@ POSES = PoseSet(
 )
 
 
+MEDIA_TYPES = {".glb": "model/gltf-binary", ".usdz": "model/vnd.usdz+zip", ".ply": "application/octet-stream"}
+
+
 def commit_inputs(
     folder: Path, store: Store, glb: bytes, verdict: Verdict = Verdict.ACCEPT, full: bool = False
 ) -> dict[str, Done]:
@@ -37,7 +41,7 @@ def commit_inputs(
     contents: dict[Stage, dict[str, bytes]] = {
         Stage.INGEST: {"photos.json": b"{}"},
         Stage.POSE: {"poses.json": canonical_json(POSES)},
-        Stage.TRAIN: {"field/field.json": b"{}"},
+        Stage.TRAIN: {"model/field.json": b"{}"},
         Stage.SURFACE: {
             "asset.glb": glb,
             "asset.ply": b"ply",
@@ -58,7 +62,8 @@ def commit_inputs(
             own = request.stage is Stage.QUALITY
             facts: dict[str, Any] = {"metrics": {"psnr_mesh": 21.5}} if own else {}
             if request.stage is Stage.SURFACE:
-                facts = {"tiers": {"high": {"files": {"asset.glb": 3}}, "thumb": {"files": {"asset-thumb.usdz": 4}}}}
+                high, thumb = {"asset.glb": 3, "asset.ply": 3}, {"asset-thumb.usdz": 4}
+                facts = {"tiers": {"high": {"files": high}, "thumb": {"files": thumb}}, "media_types": MEDIA_TYPES}
                 if full:
                     facts["tiers"]["full"] = {"files": {"mesh.ply": 14}}
             return StageResult(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-import types
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +29,11 @@ from models.digest import canonical_json, sha256_file
 from models.mesh.io import write_ply
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, render_textured
+from models.mesh.representation import MeshRepresentation
 from models.photos import IngestedPhoto, PhotoIndex, RejectedPhoto
-from models.results import ArtifactRef, FileRef, Stage, StageRequest
+from models.representation import Render
+from models.results import ArtifactRef, FileRef, StageRequest
+from models.stage import Stage
 from tasks.context import Context
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 170.0
@@ -149,7 +150,7 @@ class Capture:
     with_masks: bool = False
 
     def build(self) -> Capture:
-        for name in ("ingest", "pose/images", "pose/masks", "train/field", "surface", "truth"):
+        for name in ("ingest", "pose/images", "pose/masks", "train/model", "surface", "truth"):
             (self.root / "store" / "work" / name).mkdir(parents=True)
         scene = (self.truth, RayCaster(self.truth))
         ground = plane(2.0, -1.0)
@@ -223,7 +224,7 @@ class Capture:
         rejected = (RejectedPhoto(name="dark <b>.jpg", code="blurred", message="expected sharpness 0.1, found 0.01"),)
         index = PhotoIndex(photos=photos, rejected=rejected)
         (self.folder("ingest") / "photos.json").write_bytes(canonical_json(index))
-        (self.folder("train") / "field" / "field.json").write_text("{}")
+        (self.folder("train") / "model" / "representation.json").write_text("{}")
         history = [{"step": 100 * k, "psnr": 30 - 15 / (k + 1)} for k in range(30)]
         (self.folder("train") / "train.json").write_text(json.dumps({"history": history}))
         self._write_surface()
@@ -265,21 +266,16 @@ class Capture:
         return ArtifactRef(digest=ArtifactRef.content_digest(files), uri=f"store:work/{name}", files=files)
 
 
+class Drawing(MeshRepresentation):
+    """A drawing of a mesh before mid-grey, as if it knew the background."""
+
+    has_background = True  # type: ignore[assignment]
+
+    def render(self, camera: Camera, c2w: Any, world_from_field: Any, **options: Any) -> Render:  # type: ignore[override]
+        return super().render(camera, c2w, world_from_field, backdrop=0.5)
+
+
 def use_field(monkeypatch: pytest.MonkeyPatch, mesh: Mesh, similarity: np.ndarray) -> None:
-    """Let the field be a drawing of `mesh` (in the truth's frame) before mid-grey: no training in these tests."""
+    """Let the model be a drawing of `mesh` (in the truth's frame): no training in these tests."""
     shown = Mesh(transform_points(similarity, mesh.vertices), mesh.faces, uv=mesh.uv, texture=mesh.texture)
-    surface = (shown, RayCaster(shown))
-
-    def render_image(
-        _: Any, camera: Camera, c2w: Any, world_from_field: Any, check: Any = None, backdrop: float | None = None
-    ) -> types.SimpleNamespace:
-        picture = render_textured(surface, camera, c2w, background=(0.5, 0.5, 0.5), supersample=2)
-        return types.SimpleNamespace(rgb=picture.rgb, depth=picture.depth, opacity=picture.mask.astype(np.float32))
-
-    module = types.ModuleType("models.fields.render")
-    module.render_image = render_image  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "models.fields.render", module)
-    import models.fields
-
-    field = types.SimpleNamespace(surrounded=True)
-    monkeypatch.setattr(models.fields, "load_field", lambda folder, device="cpu": field, raising=False)
+    monkeypatch.setattr("tasks.quality.evaluate.load_model", lambda context: Drawing(shown))

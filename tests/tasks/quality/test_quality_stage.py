@@ -12,7 +12,8 @@ from PIL import Image
 from models.errors import DigitizeError, ReasonCode
 from models.mesh.mesh import Mesh
 from models.quality import Gate, Verdict
-from models.results import Stage, StageResult
+from models.results import StageResult
+from models.stage import Stage
 from tasks import registry
 from tasks.quality import task
 from tasks.quality.base import QualityReport
@@ -104,7 +105,7 @@ def test_a_good_asset_is_accepted_in_any_frame(good: Judged) -> None:
     assert result.facts["metrics"] == values
     assert values["fscore_0_25pct"] == 1.0 and values["chamfer"] < 1e-5
     assert values["fscore_hull"] < 1.0 and values["camera_centre_error"] < 1e-6
-    assert values["psnr_mesh"] == pytest.approx(values["psnr_field"], abs=0.5)
+    assert values["psnr_mesh"] == pytest.approx(values["psnr_model"], abs=0.5)
     assert values["psnr_mesh"] > 22 and 0.85 < values["coverage_mesh"] < 1.0
     assert values["registered_share"] == 1.0 and values["watertight"] == 1.0
     assert all(row.mask == "true_silhouette" for row in report.views)
@@ -116,14 +117,14 @@ def test_a_good_asset_is_accepted_in_any_frame(good: Judged) -> None:
 def test_the_field_may_be_drawn_smaller(good: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     capture = good[0].with_prediction(tmp_path, good[0].prediction)
     lowered = {"because": "out_of_memory", "asked": {"samples_per_step": 32768}, "used": {"samples_per_step": 16384}}
-    _, report, page = judged(monkeypatch, capture, field_edge_px=120, stepped_down={"train": lowered})
+    _, report, page = judged(monkeypatch, capture, model_edge_px=120, stepped_down={"train": lowered})
     said = "smaller settings than asked for: train samples_per_step 32768 -> 16384 (out_of_memory)"
     assert said in html.unescape(page) and said not in html.unescape(good[3])
     assert report.values["psnr_mesh"] == good[2].values["psnr_mesh"]
-    assert report.values["psnr_field"] == pytest.approx(good[2].values["psnr_field"], abs=1.5)
-    assert report.values["psnr_field"] != good[2].values["psnr_field"]
+    assert report.values["psnr_model"] == pytest.approx(good[2].values["psnr_model"], abs=1.5)
+    assert report.values["psnr_model"] != good[2].values["psnr_model"]
     about = {metric.name: metric.about for metric in report.metrics}
-    assert "at most 120 px" in about["psnr_field"] and "at most 800 px" in about["psnr_mesh"]
+    assert "at most 120 px" in about["psnr_model"] and "at most 800 px" in about["psnr_mesh"]
 
 
 def test_the_same_work_gives_the_same_bytes(good: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def test_a_hole_costs_likeness_and_is_named(good: Judged, tmp_path: Path, monkey
     values, whole = report.values, good[2].values
     assert values["boundary_edges"] > 0 and values["watertight"] == 0.0
     assert values["psnr_mesh"] < whole["psnr_mesh"] - 0.5 and values["ssim_mesh"] < whole["ssim_mesh"]
-    assert values["psnr_field"] == pytest.approx(whole["psnr_field"], abs=1e-9)
+    assert values["psnr_model"] == pytest.approx(whole["psnr_model"], abs=1e-9)
     assert values["recall_1pct"] < 0.95 and result.verdict is not Verdict.REJECT
 
 
@@ -180,7 +181,7 @@ def test_without_truth_the_given_mask_is_used(tmp_path: Path, monkeypatch: pytes
     capture = Capture(tmp_path, ball, ball, similarity=TURNED, with_masks=True).build()
     _, report, _ = judged(monkeypatch, capture, truth=False)
     assert {row.mask for row in report.views} == {"given_mask"}
-    assert report.geometry is None and "fscore_1pct" not in report.values and "psnr_field_full" not in report.values
+    assert report.geometry is None and "fscore_1pct" not in report.values and "psnr_model_full" not in report.values
     assert report.values["psnr_mesh"] > 26 and report.values["coverage_mesh"] > 0.99
 
 
@@ -357,7 +358,7 @@ def test_a_missed_pixel_is_an_error_and_the_mask_decides() -> None:
     covered = mesh[..., 0] > 0.9
     row = View("a", photo, mesh, covered, mask, photo, photo, mask, "given_mask", full=True).row
     assert row is not None and row.psnr_mesh == pytest.approx(10 * np.log10(1 / 0.125), abs=1e-4)
-    assert row.covered == 0.5 and row.psnr_field == 99.0
+    assert row.covered == 0.5 and row.psnr_model == 99.0
     assert View("a", photo, mesh, covered, ~mask, photo, photo, ~mask, "region", full=True).row is None
 
 

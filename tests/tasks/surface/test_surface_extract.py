@@ -24,7 +24,7 @@ class Waves(Field):
     """A wavy sheet with many tunnels: the surface passes nearly everywhere."""
 
     method = "surface_test_waves"
-    kind = "sdf"
+    quantity = "sdf"
     level = 0.0
 
     def query(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +35,7 @@ class Waves(Field):
 
 @pytest.mark.parametrize("kind", ["sdf", "density"])
 def test_sphere_has_its_radius_area_and_outward_faces(kind: str) -> None:
-    field = SphereField(0.5, kind=kind)
+    field = SphereField(0.5, quantity=kind)
     mesh = extract(field, 96)
     radius = np.linalg.norm(mesh.vertices, axis=1)
     cell = 2.0 / 96
@@ -49,7 +49,7 @@ def test_sphere_has_its_radius_area_and_outward_faces(kind: str) -> None:
 
 @pytest.mark.parametrize("smooth", [0.0, 0.8])
 def test_torus_has_one_tunnel(smooth: float) -> None:
-    mesh = extract(TorusField(kind="sdf"), 64, smooth_cells=smooth)
+    mesh = extract(TorusField(quantity="sdf"), 64, smooth_cells=smooth)
     figures = statistics(mesh)
     assert figures["watertight"]
     assert (figures["components"], figures["genus"]) == (1, 1)
@@ -77,7 +77,7 @@ def test_slabs_and_bricks_equal_the_dense_grid() -> None:
 
 
 def test_only_bricks_near_the_surface_are_evaluated() -> None:
-    field, asked = SphereField(0.5, kind="sdf"), []
+    field, asked = SphereField(0.5, quantity="sdf"), []
     plain = field.query
     field.query = lambda x: (asked.append(len(x)), plain(x))[1]  # type: ignore[method-assign, func-returns-value]
     extract(field, 128)
@@ -85,7 +85,7 @@ def test_only_bricks_near_the_surface_are_evaluated() -> None:
 
 
 def test_what_reaches_the_walls_is_closed_there() -> None:
-    mesh = extract(SphereField(1.2, kind="sdf"), 64)
+    mesh = extract(SphereField(1.2, quantity="sdf"), 64)
     figures = statistics(mesh)
     assert figures["watertight"]
     assert np.abs(mesh.vertices).max() <= 1.0
@@ -102,14 +102,14 @@ def test_cells_without_occupancy_are_empty() -> None:
             occupied[:, :, 8:] = True
             return occupied
 
-    mesh = extract(HalfOccupied(0.5, kind="sdf"), 64)
+    mesh = extract(HalfOccupied(0.5, quantity="sdf"), 64)
     assert mesh.vertices[:, 0].min() > -0.2
     assert mesh.vertices[:, 0].max() == pytest.approx(0.5, abs=0.02)
     assert statistics(mesh)["watertight"]
 
 
 def test_level_moves_the_surface_and_nothing_is_empty() -> None:
-    field = SphereField(0.5, kind="sdf")
+    field = SphereField(0.5, quantity="sdf")
     assert np.linalg.norm(extract(field, 64, level=0.2).vertices, axis=1).mean() == pytest.approx(0.7, abs=0.01)
     assert len(extract(field, 64, level=-0.9).faces) == 0
 
@@ -126,7 +126,7 @@ class Plates(Field):
     """Two parallel plates so thin that no coarse sample need fall inside, as an exact distance."""
 
     method = "surface_test_plates"
-    kind = "sdf"
+    quantity = "sdf"
     level = 0.0
 
     def query(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,9 +155,9 @@ class Broken(SphereField):
 
 def test_values_that_are_not_finite_are_refused_unless_they_are_few_and_allowed() -> None:
     with pytest.raises(DigitizeError) as caught:
-        extract(Broken(0.5, kind="sdf"), 64)
+        extract(Broken(0.5, quantity="sdf"), 64)
     assert caught.value.code == ReasonCode.NOT_FINITE
-    mesh = extract(Broken(0.5, kind="sdf"), 64, broken_share=0.2)
+    mesh = extract(Broken(0.5, quantity="sdf"), 64, broken_share=0.2)
     assert signed_volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.005)
 
 
@@ -170,9 +170,9 @@ def test_a_field_with_its_sign_turned_fills_the_walls_and_is_turned_back() -> No
             return -value, feature
 
     with pytest.raises(DigitizeError) as caught:
-        check_walls(extract(Turned(0.5, kind="sdf"), 64), 64)
+        check_walls(extract(Turned(0.5, quantity="sdf"), 64), 64)
     assert caught.value.code == ReasonCode.INSIDE_OUT
-    mesh = extract(Turned(0.5, kind="sdf"), 64, flip=True)
+    mesh = extract(Turned(0.5, quantity="sdf"), 64, flip=True)
     check_walls(mesh, 64)
     assert signed_volume(mesh) == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.005)
 
@@ -181,7 +181,7 @@ class Noise(Field):
     """Unrelated values at neighbouring samples: every case of marching cubes, the ambiguous ones as well."""
 
     method = "surface_test_noise"
-    kind = "sdf"
+    quantity = "sdf"
     level = 0.0
 
     def query(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,5 +199,5 @@ def test_noise_stays_closed() -> None:
 
 def test_welding_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_edge_keys", lambda index, cells, first: first + np.arange(len(index)))
-    mesh = extract(SphereField(kind="sdf"), 32)
+    mesh = extract(SphereField(quantity="sdf"), 32)
     assert not statistics(replace(mesh))["watertight"]

@@ -24,7 +24,7 @@ class HollowBall(SphereField):
     method = "analytic_hollow"
 
     def __init__(self, crack: float = 0.0) -> None:
-        super().__init__(0.6, kind="sdf")
+        super().__init__(0.6, quantity="sdf")
         self.crack = crack
 
     def distance(self, x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def test_a_wide_opening_stays_open() -> None:
 
 
 def test_solids_keep_their_surface() -> None:
-    first, solid = filled(SphereField(0.6, kind="sdf"))
+    first, solid = filled(SphereField(0.6, quantity="sdf"))
     np.testing.assert_array_equal(first.vertices, solid.vertices)
 
 
@@ -78,7 +78,7 @@ def test_what_reaches_the_walls_is_unknown_not_solid() -> None:
         def distance(self, x: Tensor) -> Tensor:
             return x[:, 2].abs() - 0.05
 
-    first = extract(Facade(kind="sdf"), 64)
+    first = extract(Facade(quantity="sdf"), 64)
     front = [eye for eye in eyes() if eye[2] > 1.0]
     assert not hidden_cells(first, front, WORLD, None)[:, :, :60].any()
 

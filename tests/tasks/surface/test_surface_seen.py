@@ -63,7 +63,7 @@ def test_masked_pixels_show_nothing(tmp_path: Path) -> None:
     assert not seen_vertices(scenes.sphere(1.0, 2), views).any()
 
 
-@pytest.mark.parametrize("field", [SphereField(0.5, kind="sdf"), TorusField(kind="sdf")])
+@pytest.mark.parametrize("field", [SphereField(0.5, quantity="sdf"), TorusField(quantity="sdf")])
 def test_vertices_come_to_lie_on_the_level(field: SphereField) -> None:
     mesh = extract(field, 64)
     before = field.distance(torch.from_numpy(mesh.vertices)).abs().max()
@@ -76,7 +76,7 @@ def test_vertices_come_to_lie_on_the_level(field: SphereField) -> None:
 
 
 def test_vertices_at_the_walls_stay() -> None:
-    field = SphereField(1.2, kind="sdf")
+    field = SphereField(1.2, quantity="sdf")
     mesh = extract(field, 64)
     moved, _ = project(field, mesh, 0.0, 64)
     still = (moved.vertices == mesh.vertices).all(1)

@@ -17,15 +17,17 @@ from models.camera import Plane, PoseSet
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
+from models.fields.representation import FieldRepresentation
 from models.mesh.io import read_ply
 from models.mesh.raycast import render_textured
 from models.quality import Verdict
-from models.results import ArtifactRef, FileRef, Stage, StageRequest, StageResult
+from models.results import StageRequest, StageResult
+from models.stage import Stage
 from tasks.context import Context
 from tasks.registry import effective_options, method
 from tasks.surface.task import run
 from tests.models.fields.analytic import SphereField
-from tests.support import make_context
+from tests.support import make_context, ref_of
 from tests.synthetic import scenes
 
 RADIUS = 1.0
@@ -44,21 +46,13 @@ def stage(folder: Path, pose_folder: Path, field: Field, poses: PoseSet | None =
     store = folder / "store"
     (store / "train").mkdir(parents=True)
     (store / "pose").mkdir()
-    field.save(store / "train" / "field")
+    FieldRepresentation(field).save(store / "train" / "model")
     (store / "pose" / "images").symlink_to(pose_folder / "images")
     (store / "pose" / "poses.json").write_bytes(
         canonical_json(poses) if poses is not None else (pose_folder / "poses.json").read_bytes()
     )
     (store / "train" / "train.json").write_text("{}")
-    inputs = {}
-    for name in ("pose", "train"):
-        root = store / name
-        files = tuple(
-            FileRef(path=str(p.relative_to(root)), sha256="0" * 64, bytes=p.stat().st_size)
-            for p in sorted(root.rglob("*"))
-            if p.is_file()
-        )
-        inputs[name] = ArtifactRef(digest=name, uri=f"store:{name}", files=files)
+    inputs = {name: ref_of(store / name, f"store:{name}") for name in ("pose", "train")}
     chosen = effective_options(Stage.SURFACE, "isosurface", "preview", {**SMALL, **options})
     request = StageRequest(
         asset="ball", stage=Stage.SURFACE, method="isosurface", version="1", options=chosen.model_dump(), inputs=inputs
@@ -71,7 +65,7 @@ def ran(context: Context) -> StageResult:
 
 
 def test_ball_comes_out_round_textured_and_y_up(pose_folder: Path, tmp_path: Path) -> None:
-    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"))
+    context = stage(tmp_path, pose_folder, SphereField(0.6, quantity="sdf"))
     heard: list[float] = []
     context.progress = lambda share, message, facts: heard.append(share)
     result = ran(context)
@@ -104,7 +98,7 @@ def test_ball_comes_out_round_textured_and_y_up(pose_folder: Path, tmp_path: Pat
 def test_equal_inputs_give_equal_bytes(pose_folder: Path, tmp_path: Path) -> None:
     written = []
     for name in ("a", "b"):
-        context = stage(tmp_path / name, pose_folder, SphereField(0.6, kind="sdf"))
+        context = stage(tmp_path / name, pose_folder, SphereField(0.6, quantity="sdf"))
         ran(context)
         written.append({p.name: p.read_bytes() for p in context.output.iterdir()})
     assert written[0] == written[1]
@@ -117,7 +111,7 @@ def with_support(pose_folder: Path, support: Plane | None) -> PoseSet:
 
 def test_support_is_cut_off_and_closed(pose_folder: Path, tmp_path: Path) -> None:
     poses = with_support(pose_folder, Plane(normal=(0.0, 0.0, 1.0), offset=0.5))
-    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"), poses, support="cut", support_margin=0.0)
+    context = stage(tmp_path, pose_folder, SphereField(0.6, quantity="sdf"), poses, support="cut", support_margin=0.0)
     result = ran(context)
     mesh = read_ply(context.output / "mesh.ply")
     assert result.facts["support_cut"]
@@ -126,7 +120,7 @@ def test_support_is_cut_off_and_closed(pose_folder: Path, tmp_path: Path) -> Non
 
 
 def test_a_missing_plane_is_reported_not_fatal(pose_folder: Path, tmp_path: Path) -> None:
-    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"), support="cut")
+    context = stage(tmp_path, pose_folder, SphereField(0.6, quantity="sdf"), support="cut")
     result = ran(context)
     assert result.verdict == Verdict.REVIEW
     assert result.reasons[0].code == ReasonCode.NO_REGION
@@ -136,7 +130,7 @@ def test_a_missing_plane_is_reported_not_fatal(pose_folder: Path, tmp_path: Path
 def test_another_level_is_tried_and_admitted(
     pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.surface.shape.rank_levels", lambda *given, **more: [1.0, 0.5])
+    monkeypatch.setattr("tasks.surface.field_shape.rank_levels", lambda *given, **more: [1.0, 0.5])
     context = stage(tmp_path, pose_folder, _Faint(0.6))
     result = ran(context)
     assert result.facts["level_factor"] == 0.5
@@ -183,7 +177,7 @@ class _Holed(SphereField):
 def test_a_defect_has_a_fallback_and_a_reason(
     kind: type[SphereField], code: ReasonCode, pose_folder: Path, tmp_path: Path
 ) -> None:
-    context = stage(tmp_path, pose_folder, kind(0.6, kind="sdf"))
+    context = stage(tmp_path, pose_folder, kind(0.6, quantity="sdf"))
     result = ran(context)
     assert result.verdict == Verdict.REVIEW
     assert [reason.code for reason in result.reasons] == [code]
@@ -193,7 +187,7 @@ def test_a_defect_has_a_fallback_and_a_reason(
 def test_what_no_photo_saw_can_be_removed(pose_folder: Path, tmp_path: Path) -> None:
     poses = PoseSet.model_validate_json((pose_folder / "poses.json").read_text())
     high = poses.model_copy(update={"images": tuple(image for image in poses.images if image.centre[2] > 0.5)})
-    context = stage(tmp_path / "keep", pose_folder, SphereField(0.6, kind="sdf"), high)
+    context = stage(tmp_path / "keep", pose_folder, SphereField(0.6, quantity="sdf"), high)
     result = ran(context)
     full = read_ply(context.output / "mesh.ply")
     assert full.seen is not None
@@ -201,24 +195,23 @@ def test_what_no_photo_saw_can_be_removed(pose_folder: Path, tmp_path: Path) -> 
     assert not full.seen[full.vertices[:, 2] < -0.9].any()
     assert result.facts["unseen_share"] == pytest.approx(1 - full.seen.mean())
     assert result.facts["holes"] == 0
-    context = stage(tmp_path / "remove", pose_folder, SphereField(0.6, kind="sdf"), high, unseen="remove")
+    context = stage(tmp_path / "remove", pose_folder, SphereField(0.6, quantity="sdf"), high, unseen="remove")
     result = ran(context)
     assert result.facts["holes"] >= 1
     assert read_ply(context.output / "mesh.ply").vertices[:, 2].min() > -0.95
 
 
-def test_nothing_at_any_level_is_an_error(pose_folder: Path, tmp_path: Path) -> None:
-    context = stage(tmp_path, pose_folder, SphereField(0.001, kind="sdf"))
-    with pytest.raises(DigitizeError) as caught:
-        ran(context)
-    assert caught.value.code == ReasonCode.EMPTY_SURFACE
+def test_nothing_at_any_level_is_a_rejection(pose_folder: Path, tmp_path: Path) -> None:
+    result = ran(stage(tmp_path, pose_folder, SphereField(0.001, quantity="sdf")))
+    assert result.verdict is Verdict.REJECT
+    assert [reason.code for reason in result.reasons] == [ReasonCode.EMPTY_SURFACE] and result.reasons[0].hint
 
 
 def test_every_tier_and_format_is_written_and_named(pose_folder: Path, tmp_path: Path) -> None:
     context = stage(
         tmp_path,
         pose_folder,
-        SphereField(0.6, kind="sdf"),
+        SphereField(0.6, quantity="sdf"),
         tiers=("thumb", "ar", "full"),
         formats=("glb", "glb_draco", "usdz", "stl"),
     )
@@ -240,8 +233,8 @@ def test_a_format_whose_package_is_missing_is_noticed_at_once(
     pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.surface.exporters.usdz.REQUIRES", "a_package_that_nobody_has")
-    monkeypatch.setattr("tasks.surface.pipeline.find_shape", lambda *given: pytest.fail("work was done"))
-    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"), formats=("glb", "usdz"))
+    monkeypatch.setattr("tasks.surface.field_shape.find_shape", lambda *given: pytest.fail("work was done"))
+    context = stage(tmp_path, pose_folder, SphereField(0.6, quantity="sdf"), formats=("glb", "usdz"))
     with pytest.raises(DigitizeError) as caught:
         ran(context)
     assert caught.value.code == ReasonCode.MISSING_DEPENDENCY
@@ -253,7 +246,7 @@ def test_the_full_tier_alone_is_refused() -> None:
 
 
 def test_cancelling_stops_the_stage(pose_folder: Path, tmp_path: Path) -> None:
-    context = stage(tmp_path, pose_folder, SphereField(0.6, kind="sdf"))
+    context = stage(tmp_path, pose_folder, SphereField(0.6, quantity="sdf"))
     context.cancelled = lambda: True
     with pytest.raises(DigitizeError) as caught:
         ran(context)

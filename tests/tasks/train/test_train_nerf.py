@@ -21,14 +21,15 @@ from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
 from models.fields import load_field
 from models.fields.render import render_image
-from models.results import ArtifactRef, Stage, StageRequest
+from models.results import StageRequest
+from models.stage import Stage
 from tasks.context import Context
 from tasks.registry import effective_options
 from tasks.train import nerf_learner as nerf
 from tasks.train import stream, task, trainer
 from tasks.train.inputs import open_bank
 from tasks.train.methods.nerf import PRESETS, Options, estimate, resources
-from tests.support import make_context
+from tests.support import make_context, ref_of
 from tests.tasks.train.train_capture import write_capture
 
 VIEWS = 24
@@ -62,7 +63,7 @@ def nerf_context(store: FolderStore, folder: Path, seed: int = 0, **options: Any
         method="nerf",
         version="1",
         options=effective.model_dump(mode="json"),
-        inputs={"pose": ArtifactRef(digest="0", uri="store:pose")},
+        inputs={"pose": ref_of(store.root / "pose", "store:pose")},
         seed=seed,
         resources={"memory_gb": 8.0},
     )
@@ -82,7 +83,7 @@ def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path) -> None:
     history = json.loads((context.output / "train.json").read_text())["history"]
     assert [entry["step"] for entry in history] == [100, 200, 300]
     assert history[0]["psnr"] < history[-1]["psnr"]
-    field = load_field(context.output / "field")
+    field = load_field(context.output / "model")
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
     view = poses.of_split("heldout")[0]
     picture = render_image(field, view.camera, view.c2w, poses.world_from_field)
@@ -103,9 +104,15 @@ def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, 
         task.run(context.request, context)
         outputs.append(output_bytes(context))
     scalars = "scalars/events.out.tfevents.0.train"
-    assert set(outputs[0]) == {"field/field.json", "field/field.safetensors", scalars, "train.json"}
+    assert set(outputs[0]) == {
+        "model/representation.json",
+        "model/field.json",
+        "model/field.safetensors",
+        scalars,
+        "train.json",
+    }
     assert outputs[0] == outputs[1]
-    assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
+    assert outputs[0]["model/field.safetensors"] != outputs[2]["model/field.safetensors"]
 
 
 @pytest.mark.parametrize(("before", "options"), [(VIEWS, {}), (1, {"photos": "stream", "photo_memory_gb": 1e-4})])

@@ -161,7 +161,7 @@ def test_a_rendered_sphere_is_where_it_should_be() -> None:
     world_from_field[:3, 3] = [1.0, 2.0, 3.0]
     c2w = look_at(np.array([7.0, 2.0, 3.0]), (1.0, 2.0, 3.0))
     for kind in ("density", "sdf"):
-        picture = render_image(SphereField(0.5, kind=kind), camera, c2w, world_from_field)
+        picture = render_image(SphereField(0.5, quantity=kind), camera, c2w, world_from_field)
         assert picture.depth[15, 20] == pytest.approx(5.0, abs=0.05)
         assert picture.opacity[15, 20] == pytest.approx(1.0, abs=0.01)
         assert not np.isfinite(picture.depth[0, 0])

@@ -187,7 +187,7 @@ def test_what_lies_outside_the_cube_is_learned_in_the_outer_one(tmp_path: Path) 
             FolderStore(tmp_path / "store"), tmp_path / str(cascades), background_levels=0, cascades=cascades, **options
         )
         task.run(context.request, context)
-        fields[cascades] = load_field(context.output / "field")
+        fields[cascades] = load_field(context.output / "model")
     view = poses.of_split("heldout")[0]
     with Image.open(path.parent / str(view.image)) as photo:
         seen = np.asarray(photo) / 255.0

@@ -11,6 +11,7 @@ from PIL import Image
 from models.camera import Camera, PoseSet, matrix4, pixel_rays, transform_points
 from models.errors import DigitizeError
 from models.fields.render import render_image
+from models.fields.representation import FieldRepresentation
 from tasks.train.turntable import DISTANCE, ELEVATION_DEG, orbit, still, turntable
 from tests.models.fields.analytic import SphereField
 from tests.synthetic.scenes import fibonacci_cameras, look_at
@@ -28,7 +29,7 @@ def poses() -> PoseSet:
 def test_normals_point_out_of_the_surface(kind: str) -> None:
     camera = Camera(width=33, height=25, fx=40.0, fy=40.0, cx=16.5, cy=12.5)
     c2w = look_at(np.array([7.0, 4.0, 2.0]), (1.0, 2.0, 3.0))
-    field = SphereField(0.5, centre=(0.1, 0.0, 0.0), kind=kind)
+    field = SphereField(0.5, centre=(0.1, 0.0, 0.0), quantity=kind)
     picture = render_image(field, camera, c2w, WORLD_FROM_FIELD, normals=True)
     assert picture.normals is not None
     solid = picture.opacity > 0.99
@@ -60,7 +61,7 @@ def test_a_video_goes_around(poses: PoseSet, tmp_path: Path) -> None:
     import av
 
     path = tmp_path / "new" / "ball.mp4"
-    turntable(SphereField(0.5), poses, path, frames=5, size=48)
+    turntable(FieldRepresentation(SphereField(0.5)), poses, path, frames=5, size=48)
     with av.open(str(path)) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert [frame.shape for frame in frames] == [(48, 48, 3)] * 5
@@ -72,7 +73,7 @@ def test_a_video_goes_around(poses: PoseSet, tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["rgb", "depth", "normals"])
 def test_stills(poses: PoseSet, tmp_path: Path, what: str) -> None:
     centred = poses.model_copy(update={"world_from_field": matrix4(np.diag([2.0, 2.0, 2.0, 1.0]))})
-    still(SphereField(0.5), centred, tmp_path / "a.png", 1, what)  # type: ignore[arg-type]
+    still(FieldRepresentation(SphereField(0.5)), centred, tmp_path / "a.png", 1, what)  # type: ignore[arg-type]
     with Image.open(tmp_path / "a.png") as picture:
         pixels = np.asarray(picture)
     assert pixels.shape == (30, 40, 3)
@@ -83,4 +84,4 @@ def test_stills(poses: PoseSet, tmp_path: Path, what: str) -> None:
 
 def test_a_view_that_is_not_there(poses: PoseSet, tmp_path: Path) -> None:
     with pytest.raises(DigitizeError, match="from 0 to 2, found 3"):
-        still(SphereField(0.5), poses, tmp_path / "a.png", 3)
+        still(FieldRepresentation(SphereField(0.5)), poses, tmp_path / "a.png", 3)

@@ -10,7 +10,7 @@ from models.camera import Camera, pixel_rays
 from tasks.train import silhouettes
 from tasks.train.methods.hash_sdf import Options
 from tasks.train.pixel_bank import PixelBank
-from tasks.train.sdf_learner import SurfaceLearner, new_surface
+from tasks.train.sdf_learner import SDFLearner, new_surface
 from tasks.train.silhouettes import Silhouettes
 from tests.synthetic.scenes import look_at
 
@@ -96,7 +96,7 @@ def test_a_ball_that_starts_too_large_is_cut_to_its_masks() -> None:
         }
         values = {**small, **terms, "occupancy_resolution": 32, "mask_use": "empty", "samples_per_step": 4096}
         options = Options.model_validate({**values, "background_levels": 0})
-        learner = SurfaceLearner(new_surface(options, 0, False), bank, None, options, 0, "cpu")
+        learner = SDFLearner(new_surface(options, 0, False), bank, None, options, 0, "cpu")
         learner._colour_loss = lambda batch, seen: seen.through.sum() * 0.0  # type: ignore[method-assign]
         for step in range(80):
             learner.step(0.6 + 0.003 * step, 1.0)

@@ -20,13 +20,11 @@ from models.fields.render import render_image
 from models.ladder import SteppedDown
 from tasks.commit import find_done, run_stage
 from tasks.context import Context
-from tasks.train import radiance_learner as radiance
-from tasks.train import task, trainer
-from tasks.train.fit import new_field
+from tasks.train import hash_learner, task, trainer
 from tasks.train.inputs import open_bank
 from tasks.train.memory import _smaller
 from tasks.train.methods.hash_density import Options, estimate
-from tasks.train.radiance_learner import RadianceLearner
+from tasks.train.radiance_learner import RadianceLearner, new_field
 from tasks.train.trainer import StepFacts
 from tests.tasks.train.train_capture import train_context, write_capture
 
@@ -60,7 +58,7 @@ def test_it_learns_the_ball(capture: FolderStore, tmp_path: Path, monkeypatch: p
     assert seen == sorted(seen)
     assert any(left) and all(0 <= low <= high for low, high in filter(None, left))
     assert [entry["step"] for entry in json.loads((context.output / "train.json").read_text())["history"]] == [400, 500]
-    field = load_field(context.output / "field")
+    field = load_field(context.output / "model")
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
     view = poses.of_split("heldout")[0]
     picture = render_image(field, view.camera, view.c2w, poses.world_from_field, check=context.check)
@@ -90,13 +88,14 @@ def test_equal_requests_give_equal_bytes_and_seeds_differ(capture: FolderStore, 
         outputs.append(output_bytes(context))
     assert set(outputs[0]) == {
         "cameras.json",
-        "field/field.json",
-        "field/field.safetensors",
+        "model/representation.json",
+        "model/field.json",
+        "model/field.safetensors",
         "scalars/events.out.tfevents.0.train",
         "train.json",
     }
     assert outputs[0] == outputs[1]
-    assert outputs[0]["field/field.safetensors"] != outputs[2]["field/field.safetensors"]
+    assert outputs[0]["model/field.safetensors"] != outputs[2]["model/field.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int, options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(trainer, "SNAPSHOT_STEPS", 10)
-    monkeypatch.setattr(radiance, "CAMERAS_FROM", 5)
+    monkeypatch.setattr(hash_learner, "CAMERAS_FROM", 5)
     stores = [FolderStore(Path(shutil.copytree(Path(capture.uri), tmp_path / name))) for name in ("one", "two")]
     whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6, **options)
     task.run(whole.request, whole)
@@ -128,9 +127,9 @@ def test_half_tables_follow_the_table_through_steps_evaluations_and_restores(
     capture: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked for on a GPU alone, but equal everywhere."""
-    assert radiance.table_type(Options(table_precision="float16"), "cpu") is None
-    assert radiance.table_type(Options(), "cuda") is None
-    assert radiance.table_type(Options(table_precision="bfloat16"), "cuda") is torch.bfloat16
+    assert hash_learner.table_type(Options(table_precision="float16"), "cpu") is None
+    assert hash_learner.table_type(Options(), "cuda") is None
+    assert hash_learner.table_type(Options(table_precision="bfloat16"), "cuda") is torch.bfloat16
     context = train_context(capture, tmp_path)
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
     options = Options.model_validate(context.request.options)
@@ -140,7 +139,7 @@ def test_half_tables_follow_the_table_through_steps_evaluations_and_restores(
         return RadianceLearner(new_field(options, 0, outside=True), bank, None, options, 0, "cpu")
 
     single = new_learner()
-    monkeypatch.setattr(radiance, "table_type", lambda options, device: torch.float16)
+    monkeypatch.setattr(hash_learner, "table_type", lambda options, device: torch.float16)
     learner = new_learner()
 
     def equal() -> bool:
@@ -256,7 +255,7 @@ def test_masks(tmp_path: Path, use: Any) -> None:
     context = train_context(store, tmp_path / "run", steps=200, mask_use=use)
     result = task.run(context.request, context)
     assert result.facts["psnr_heldout"] > 13.0
-    field = load_field(context.output / "field")
+    field = load_field(context.output / "model")
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
     view = poses.of_split("heldout")[0]
     picture = render_image(field, view.camera, view.c2w, poses.world_from_field)

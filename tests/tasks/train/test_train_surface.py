@@ -43,7 +43,7 @@ def test_it_finds_the_ball(capture: FolderStore, tmp_path: Path) -> None:
     context = surface_context(capture, tmp_path)
     result = task.run(context.request, context)
     assert result.facts["psnr_heldout"] > 17.0
-    field = load_field(context.output / "field")
+    field = load_field(context.output / "model")
     assert isinstance(field, HashSDFField)
     poses = PoseSet.model_validate_json(context.fetch("pose", "poses.json").read_text())
     radius = float(np.linalg.norm(np.array(poses.world_from_field)[:3, 0])) ** -1
@@ -74,7 +74,7 @@ def test_it_resumes_to_the_same_bytes(
     again = surface_context(stores[1], tmp_path / "again", **short)
     assert again.load_checkpoint(trainer.CHECKPOINT) is not None
     task.run(again.request, again)
-    name = "field/field.safetensors"
+    name = "model/field.safetensors"
     assert (again.output / name).read_bytes() == (whole.output / name).read_bytes()
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from infra.storage import FolderStore
-from models.results import ArtifactRef, Stage, StageRequest
+from models.results import StageRequest
+from models.stage import Stage
 from tasks.context import Context
 from tasks.registry import effective_options
-from tests.support import make_context
+from tests.support import make_context, ref_of
 from tests.synthetic.scenes import fibonacci_cameras, paint, sphere, write_pose_outputs
 
 TINY: dict[str, Any] = {
@@ -43,7 +44,7 @@ def train_context(store: FolderStore, folder: Path, seed: int = 0, **options: An
         method="hash_density",
         version="1",
         options=effective.model_dump(mode="json"),
-        inputs={"pose": ArtifactRef(digest="0", uri="store:pose")},
+        inputs={"pose": ref_of(store.root / "pose", "store:pose")},
         seed=seed,
         resources={"memory_gb": 8.0},
     )

@@ -1,0 +1,39 @@
+"""The options of the ingest stage. Light."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from models.record import Record
+from models.spec import MaskRole
+
+
+class IngestOptions(Record):
+    """What is accepted and how it is stored."""
+
+    max_edge_px: int = Field(default=1600, ge=256, le=16384)
+    """Long edge of the stored pictures. Raise it when the surface lacks fine detail that the photos show; time and
+    memory of all later stages grow with its square."""
+    min_edge_px: int = Field(default=256, ge=16)
+    """Short edge below which a photo is refused. Lower it for sets from old or scientific cameras."""
+    max_pixels: int = Field(default=150_000_000, ge=1_000_000, le=178_000_000)
+    """Pixels above which a picture is refused unread, as protection against image bombs."""
+    min_photos: int = Field(default=3, ge=2)
+    """Usable photos below which the asset is rejected. Raise it to spare the later stages of hopeless sets."""
+    blur_ratio: float = Field(default=0.25, ge=0.0, lt=1.0)
+    """Share of the set's median sharpness below which a photo is left out. Raise it for videos made by hand, set 0 to
+    keep everything."""
+    reject_duplicates: bool = True
+    """Leave out photos that show the same picture twice. Switch off for a subject that hardly changes between views."""
+    reject_odd_sizes: bool = True
+    """Leave out single photos of another size than the set's. Switch off for sets gathered from many cameras."""
+    max_video_photos: int = Field(default=120, ge=3, le=2000)
+    """Photos that a video gives at most. Raise it for long videos that go round the object more than once."""
+    video_photos_per_second: float = Field(default=3.0, gt=0.0)
+    """Photos that a second of video gives at most. Raise it when the camera moves fast."""
+    mask_role: MaskRole = MaskRole.OBJECT
+    """What the white part of given masks is: the object, or what is to be ignored."""
+    max_archive_files: int = Field(default=5000, ge=1)
+    """Entries above which an archive is refused."""
+    max_archive_gb: float = Field(default=20.0, gt=0.0)
+    """Unpacked size in GB above which an archive is refused."""

@@ -1,0 +1,147 @@
+"""What other distributions add, each in one file: through the line, the plan, the report, `render` and `gc`."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+import yaml
+from PIL import Image
+
+from tests.e2e.line import digitize, write_capture
+from tests.plugins.install import install
+
+STAGES = ["ingest", "pose", "widen", "train", "surface", "quality", "publish"]
+LENIENT = [
+    {"metric": metric, "at_least": bound, "otherwise": "reject"}
+    for metric, bound in (("fscore_1pct", 0.05), ("psnr_model", 8.0), ("psnr_mesh", 8.0))
+]
+"""A hull of sparse points is no good likeness; what is tested is that it goes all the way."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("site")
+    install(folder, "convex_points", "digitize.train")
+    install(folder, "off", "digitize.exporters")
+    return folder, install(folder, "widen", "digitize.stages")
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = write_capture(tmp_path_factory.mktemp("capture"))
+    spec = yaml.safe_load(path.read_text())
+    spec["gates"] = LENIENT
+    spec["stages"] |= {
+        "widen": {"options": {"factor": 1.3}},
+        "train": {"method": "convex_points"},
+        "surface": {
+            "options": {"faces": 5000, "texture_size": 512, "formats": ["glb", "off"], "support": "keep"},
+        },
+    }
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path
+
+
+@pytest.mark.timeout(900)
+def test_a_mesh_method_an_exporter_and_a_stage_go_all_the_way(batch: Path, site: tuple[Path, dict[str, str]]) -> None:
+    environment = site[1]
+    plan = digitize("plan", str(batch), **environment)
+    (planned,) = plan["assets"]
+    assert list(planned["stages"]) == STAGES
+    assert planned["stages"]["train"]["method"] == "convex_points"
+    assert planned["stages"]["surface"]["method"] == "mesh"
+    assert {row["state"] for row in planned["stages"].values()} == {"will_run", "waits"}
+
+    outcome = digitize("run", str(batch), **environment)
+    (asset,) = outcome["assets"]
+    assert (asset["phase"], [row["state"] for row in asset["stages"].values()]) == ("done", ["committed"] * 7)
+    folder = Path(asset["model"]).parent
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [each["stage"] for each in manifest["provenance"]] == STAGES[:-1]
+    files = {each["path"]: each for each in manifest["files"]}
+    assert files["asset.off"]["media_type"] == "model/x-off"
+    _check_exported(folder)
+    _check_region(batch, asset, manifest)
+    _check_report(folder / "report.html", manifest["metrics"])
+    _check_render(batch, environment)
+
+    again = digitize("run", str(batch), **environment)
+    assert again["ran"] is False
+    _check_gc(batch, environment)
+
+
+def _check_exported(folder: Path) -> None:
+    off, glb = (trimesh.load(folder / name, force="mesh", process=True) for name in ("asset.off", "asset.glb"))
+    assert np.sort(off.extents) == pytest.approx(np.sort(glb.extents), rel=1e-4)
+    assert off.area == pytest.approx(glb.area, rel=1e-4)
+
+
+def _check_region(batch: Path, asset: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """The published poses are the refining stage's, not the pose stage's."""
+    work = batch.parent / "store" / "work" / asset["id"]
+    found = []
+    for stage in ("pose", "widen"):
+        (path,) = (work / stage / asset["stages"][stage]["key"]).glob("attempts/*/poses.json")
+        found.append(np.array(json.loads(path.read_text())["world_from_field"]))
+    published = json.loads((Path(asset["model"]).parent / "poses.json").read_text())["world_from_field"]
+    assert np.linalg.norm(found[1][:3, 0]) == pytest.approx(1.3 * np.linalg.norm(found[0][:3, 0]))
+    assert np.array_equal(found[1], np.array(published))
+
+
+def _check_report(path: Path, metrics: dict[str, float]) -> None:
+    page = html.unescape(path.read_text())
+    assert metrics["psnr_model"] > 8 and metrics["psnr_mesh"] > 8 and "psnr_model_full" not in metrics
+    assert "Trained model" in page and "convex_points" in page
+    for stage in STAGES[:-1]:
+        assert f"{stage}: " in page
+
+
+def _check_render(batch: Path, environment: dict[str, str]) -> None:
+    picture = batch.parent / "view.png"
+    digitize("render", str(batch), "sample", str(picture), "--view", "0", "--what", "depth", **environment)
+    with Image.open(picture) as image:
+        depth = np.asarray(image)
+    assert depth.shape[1] > 300 and 0.01 < (depth > 0).mean() < 0.9
+
+
+def _check_gc(batch: Path, environment: dict[str, str]) -> None:
+    """What is published or current stays; of another choice everything from the added stage on goes."""
+    store = batch.parent / "store"
+    for path in store.rglob("*"):
+        os.utime(path, (time.time() - 3 * 86400,) * 2)
+    command = ("--dry-run", "--older-than", "1")
+    kept = digitize("gc", str(batch), *command, **environment)
+    assert kept["waste"] == [] and kept["protected_bytes"]["published"] > 0
+    shutil.rmtree(batch.parent / "published")
+    spec = yaml.safe_load(batch.read_text())
+    spec["stages"]["widen"]["options"]["factor"] = 1.4
+    other = batch.parent / "other.yaml"
+    other.write_text(yaml.safe_dump(spec, sort_keys=False))
+    waste = digitize("gc", str(other), *command, **environment)["waste"]
+    assert sorted(each["prefix"].split("/")[2] for each in waste) == sorted(STAGES[2:])
+
+
+def test_without_the_packages_the_specification_is_refused_with_its_lines(batch: Path) -> None:
+    document = digitize("validate", str(batch), expect=2)
+    messages = [each["message"] for each in document["mistakes"]]
+    assert any("expected one of the stages ingest, pose, train" in each and "'widen'" in each for each in messages)
+
+
+def test_what_does_not_fit_is_refused_by_name(batch: Path, site: tuple[Path, dict[str, str]]) -> None:
+    spec = yaml.safe_load(batch.read_text())
+    spec["stages"]["surface"] = {"method": "isosurface"}
+    path = batch.parent / "wrong.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    (mistake,) = digitize("validate", str(path), expect=2, **site[1])["mistakes"]
+    assert "takes field from stage train, found 'convex_points', which hands on a mesh" in mistake["message"]
+    assert "choose mesh" in mistake["message"]
+    assert "isosurface" in path.read_text().splitlines()[mistake["line"] - 1]
