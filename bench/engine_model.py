@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.baselines.eager import Spec, random_table
-from bench.baselines.eager_trainer import GRID, LEARNING_RATE, LOG2_TABLE, MAX_RESOLUTION, STEP, Model, learning_rate
+from bench.baselines.eager_model import GRID, LEARNING_RATE, LOG2_TABLE, MAX_RESOLUTION, STEP, Model, learning_rate
 from models.fields.kernels import cpu, ops
 from models.fields.kernels.levels import Level, entries, level_table
 from models.fields.sh import spherical_harmonics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import math
 from pathlib import Path
@@ -21,6 +22,8 @@ from models.fields.occupancy import OccupancyGrid
 FIELD_FILE = "field.json"
 WEIGHTS_FILE = "field.safetensors"
 FORMAT = 1
+ENTRY_POINTS = "digitize.fields"
+"""Modules of installed packages that define further fields, by their `method`."""
 SDF_SHARPNESS = 0.004
 """Scale of the Laplace distribution that turns a signed distance into a density for rendering, in field units."""
 
@@ -30,9 +33,9 @@ _known: dict[str, type[Field]] = {}
 class Field(nn.Module):
     """A shape and its colours inside the cube [-1, 1]^3 (field coordinates; world = PoseSet.world_from_field).
 
-    A subclass names itself by `method`; `load_field` finds it in `models/fields/<method>.py`, or among the classes
-    that are already imported. Calls are differentiable and handle any number of points; large counts are the
-    caller's to chunk. Points outside the cube are the caller's to avoid.
+    A subclass names itself by `method`; `load_field` finds it in `models/fields/<method>.py`, among the entry points
+    of `digitize.fields`, or among the classes that are already imported. Calls are differentiable and handle any number
+    of points; large counts are the caller's to chunk. Points outside the cube are the caller's to avoid.
     """
 
     method: ClassVar[str] = ""
@@ -172,6 +175,8 @@ def load_field(folder: Path, device: str = "cpu") -> Field:
 
 
 def _field_class(method: str) -> type[Field]:
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=method) if method not in _known else ():
+        entry.load()
     if method not in _known and method.isidentifier():
         try:
             importlib.import_module(f"models.fields.{method}")
