@@ -135,10 +135,12 @@ def test_publish_then_again_changes_nothing(tmp_path: Path, target: str) -> None
 def test_manifest_names_each_tier_and_type(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     dones = commit_inputs(tmp_path, store, b"glb", full=True)
-    entries = {entry.path: entry for _, _, entry in published_files(dones)}
+    context = publish_context(tmp_path / "p", store, dones, "nowhere")
+    entries = {entry.path: entry for _, _, entry in published_files(context, dones["surface"])}
     assert next(iter(entries)) == "asset.glb"
     assert {name: entry.tier for name, entry in entries.items() if entry.tier} == {
         "asset.glb": "high",
+        "asset.ply": "high",
         "asset-thumb.usdz": "thumb",
         "mesh.ply": "full",
     }

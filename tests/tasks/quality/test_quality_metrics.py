@@ -21,7 +21,7 @@ MODULES = (
     "metrics.chamfer",
     "metrics.fscore",
     "metrics.normal_consistency",
-    "figures",
+    "collect",
     "views",
     "charts",
     "report",
