@@ -85,7 +85,10 @@ class ViewRow(Record):
     """Of the trained model; None, like the next two, where there is none with colours."""
     psnr_model_full: float | None
     """Over the whole photo, where the model means to explain it."""
+    psnr_model_corrected: float | None
+    """After one affine colour correction of the picture (`metrics/colour.py`)."""
     psnr_mesh: float
+    psnr_mesh_corrected: float
     ssim_model: float | None
     ssim_mesh: float
 

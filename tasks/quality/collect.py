@@ -63,6 +63,12 @@ def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, model_edge_px: int) 
             about=f"PSNR of the published textured mesh, unlit, {where}; {missing}.",
         ),
         Metric(
+            name="psnr_mesh_corrected",
+            value=mean([row.psnr_mesh_corrected for row in rows]),
+            unit="dB",
+            about="psnr_mesh after one affine colour correction of each photo, fitted where the mesh covers it.",
+        ),
+        Metric(
             name="ssim_mesh",
             value=mean([row.ssim_mesh for row in rows]),
             about=f"SSIM of the published textured mesh, {where}; {missing}.",
@@ -78,6 +84,10 @@ def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, model_edge_px: int) 
     if drawn:
         about = f"PSNR of the trained model, {where}; {small}."
         metrics.insert(0, Metric(name="psnr_model", value=mean(drawn), unit="dB", about=about))
+    corrected = [row.psnr_model_corrected for row in rows if row.psnr_model_corrected is not None]
+    if corrected:
+        about = "psnr_model after one affine colour correction of each photo."
+        metrics.append(Metric(name="psnr_model_corrected", value=mean(corrected), unit="dB", about=about))
     alike = [row.ssim_model for row in rows if row.ssim_model is not None]
     if alike:
         about = f"SSIM of the trained model, {where}; {small}."

@@ -15,6 +15,7 @@ from models.camera import Camera, PosedImage
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, render_textured
 from tasks.quality.base import MaskKind, ViewRow
+from tasks.quality.metrics.colour import colour_corrected
 from tasks.quality.metrics.psnr import psnr
 from tasks.quality.metrics.ssim import ssim
 
@@ -61,6 +62,8 @@ class View:
         if not (self.mask.any() and self.model_mask.any()):
             return None
         drawn = self.model
+        alike = colour_corrected(self.mesh, self.photo, self.mask & self.covered)
+        model_alike = None if drawn is None else colour_corrected(drawn, self.model_photo, self.model_mask)
         return ViewRow(
             name=self.name,
             mask=self.kind,
@@ -68,7 +71,11 @@ class View:
             covered=float(self.covered[self.mask].mean()),
             psnr_model=None if drawn is None else _finite(psnr(drawn, self.model_photo, self.model_mask)),
             psnr_model_full=None if drawn is None or not self.full else _finite(psnr(drawn, self.model_photo)),
+            psnr_model_corrected=(
+                None if model_alike is None else _finite(psnr(model_alike, self.model_photo, self.model_mask))
+            ),
             psnr_mesh=_finite(psnr(self.mesh, self.photo, self.mask)),
+            psnr_mesh_corrected=_finite(psnr(alike, self.photo, self.mask)),
             ssim_model=None if drawn is None else ssim(drawn, self.model_photo, self.model_mask),
             ssim_mesh=ssim(self.mesh, self.photo, self.mask),
         )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models.camera import PosedImage, apply_similarity_to_c2w, matrix4, transform_points
 from models.errors import DigitizeError, ReasonCode
 from tasks.quality.alignment import align, umeyama
+from tasks.quality.metrics.colour import colour_corrected
 from tasks.quality.metrics.psnr import psnr
 from tasks.quality.metrics.ssim import ssim, ssim_map
 from tests.tasks.quality.capture import ring
@@ -19,6 +20,7 @@ MODULES = (
     "metrics.psnr",
     "metrics.ssim",
     "metrics.chamfer",
+    "metrics.colour",
     "metrics.fscore",
     "metrics.normal_consistency",
     "collect",
@@ -49,6 +51,24 @@ def test_psnr_agrees_with_torchmetrics_and_skimage() -> None:
     assert ours == pytest.approx(theirs(t, p, data_range=1.0), abs=1e-9)
     torched = peak_signal_noise_ratio(torch.from_numpy(p), torch.from_numpy(t), data_range=1.0)
     assert ours == pytest.approx(float(torched), abs=1e-5)
+
+
+def test_one_colour_correction_takes_out_exposure_and_white_balance_and_nothing_else() -> None:
+    p, t = pictures()
+    cast = np.clip(t * [0.7, 0.8, 0.9] + [0.05, 0.02, 0.0], 0, 1)
+    mask = np.ones(t.shape[:2], bool)
+    assert np.abs(colour_corrected(cast, t, mask) - t).max() < 1e-9
+    # a hole stays a hole: it is not fitted, and not corrected
+    mask[:10] = False
+    holed = np.where(mask[..., None], cast, 0.5)
+    fixed = colour_corrected(holed, t, mask)
+    assert np.abs(fixed[mask] - t[mask]).max() < 1e-9 and (fixed[~mask] == 0.5).all()
+    # what is not affine stays: shuffled pixels are no better for it than their mean colour
+    shuffled = np.random.default_rng(1).permutation(t.reshape(-1, 3)).reshape(t.shape)
+    whole = np.ones(t.shape[:2], bool)
+    spread = float(((t - t.mean((0, 1))) ** 2).mean())
+    assert float(((colour_corrected(shuffled, t, whole) - t) ** 2).mean()) == pytest.approx(spread, rel=0.02)
+    assert (colour_corrected(p[:4, :4], t[:4, :4], np.ones((4, 4), bool)) == p[:4, :4]).all()
 
 
 def test_psnr_ignores_what_lies_outside_the_mask() -> None:
