@@ -35,18 +35,16 @@ class Lens(Record):
         for _ in range(25):
             step = target - self.distort(found)
             found += step
-            if np.abs(step).max(initial=0.0) < 1e-11:
+            if np.abs(step).max(initial=0.0) < 1e-10:
                 break
         return found
 
     def distort_pixels(self, camera: Camera, pixels: npt.ArrayLike) -> FloatArray:
         """[N, 2] pixels of the photo as taken, from pixels [N, 2] of the pinhole camera."""
         centre, focal = np.array([camera.cx, camera.cy]), np.array([camera.fx, camera.fy])
-        return self.distort((np.asarray(pixels, dtype=np.float64) - centre) / focal) * focal + centre
+        return np.asarray(self.distort((np.asarray(pixels, dtype=np.float64) - centre) / focal) * focal + centre)
 
-    def directions(self, camera: Camera, pixels: npt.ArrayLike) -> FloatArray:
-        """[N, 3] unit directions in the camera's axes that the photo's pixels [N, 2] look along."""
+    def straight(self, camera: Camera, pixels: npt.ArrayLike) -> FloatArray:
+        """[N, 2] places of the image plane at z = 1 that pixels [N, 2] of the photo as taken show."""
         centre, focal = np.array([camera.cx, camera.cy]), np.array([camera.fx, camera.fy])
-        straight = self.undistort((np.asarray(pixels, dtype=np.float64) - centre) / focal)
-        local = np.concatenate([straight, np.ones((len(straight), 1))], 1)
-        return np.asarray(local / np.linalg.norm(local, axis=1, keepdims=True))
+        return self.undistort((np.asarray(pixels, dtype=np.float64) - centre) / focal)

@@ -12,7 +12,8 @@ from models.mesh.raycast import RayCaster
 from tasks.sample.noise import Float32Array, FloatArray
 
 _ROOM, _KEY, _FILL = 0.62, 1.05, 0.35
-_KEY_AT: FloatArray = np.array([-0.45, -0.55, 1.0])
+KEY_AT: FloatArray = np.array([-0.45, -0.55, 1.0])
+"""Towards the middle of the soft box."""
 _FILL_AT: FloatArray = np.array([0.8, 0.5, 0.55])
 _SPREAD = 0.42
 """Half width of the soft box seen from the object, in radians roughly."""
@@ -54,7 +55,7 @@ def _lights() -> list[tuple[FloatArray, float]]:
     return [
         (dome, 2.0 * _ROOM / _SAMPLES),
         (bounce, 2.0 * _MAT_BOUNCE / len(bounce)),
-        (_soft_box(_KEY_AT, disc), _KEY / _SAMPLES),
+        (_soft_box(KEY_AT, disc), _KEY / _SAMPLES),
         (_soft_box(_FILL_AT, disc), _FILL / _SAMPLES),
     ]
 

@@ -17,6 +17,7 @@ INKS: tuple[Colour, ...] = (
     (52, 60, 92), (150, 62, 48), (196, 150, 70), (74, 110, 88), (206, 196, 172), (44, 44, 48), (112, 82, 110),
     (96, 128, 160), (170, 112, 84), (222, 214, 200), (84, 92, 60), (132, 40, 60),
 )  # fmt: skip
+_PLACES_A_WAVE = 4.0
 _LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ23456789&?"
 
 
@@ -65,10 +66,24 @@ def _clouds(
     stretch: tuple[float, float] = (1.0, 1.0),
 ) -> Float32Array:
     """[h, w] octaves of noise, drawn out by `stretch` (down, right)."""
-    v, u = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
-    flat = np.stack([u.ravel() * texel_m / stretch[1], v.ravel() * texel_m / stretch[0], np.zeros(u.size)], 1)
-    noise = SolidNoise(int(rng.integers(1 << 31)))
-    return noise.octaves(flat.astype(np.float64), longest_m, count, gain, int(rng.integers(64))).reshape(shape)
+    noise, which = SolidNoise(int(rng.integers(1 << 31))), int(rng.integers(64))
+    total = np.zeros(shape, np.float32)
+    for k in range(count):
+        wavelength = longest_m * 0.485**k
+        if wavelength * min(stretch) < 2.0 * texel_m:
+            break
+        # long waves need few places; the rest is interpolated
+        rows, columns = (
+            max(2, min(length, round(length * texel_m * _PLACES_A_WAVE / (wavelength * drawn)) + 2))
+            for length, drawn in zip(shape, stretch, strict=True)
+        )
+        v, u = np.mgrid[0:rows, 0:columns]
+        y = (v.ravel() + 0.5) / rows * shape[0] * texel_m / stretch[0]
+        x = (u.ravel() + 0.5) / columns * shape[1] * texel_m / stretch[1]
+        coarse = noise.at(np.stack([x, y, np.zeros(x.size)], 1), wavelength, (which + 7 * k) % 64)
+        fine = Image.fromarray(coarse.reshape(rows, columns)).resize(shape[::-1], Image.Resampling.BICUBIC)
+        total += np.float32(gain**k) * np.asarray(fine)
+    return total
 
 
 def _shade(rgb: npt.NDArray[np.floating], factor: npt.NDArray[np.floating]) -> Float32Array:

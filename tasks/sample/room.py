@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from tasks.sample import prints
 from tasks.sample.mat import MAT_RADIUS_M, draw_mat
@@ -37,19 +38,21 @@ def _mat(seed: int) -> Sheet:
     r = MAT_RADIUS_M
 
     def paint(h: int, w: int, texel_m: float, rng: np.random.Generator) -> Float32Array:
-        return (draw_mat(seed) / 255.0).astype(np.float32)
+        # each texel the mean of the print's pixels, so that one sample a pixel does not alias
+        print_ = Image.fromarray(draw_mat(seed)).resize((w, h), Image.Resampling.BOX)
+        return (np.asarray(print_) / 255.0).astype(np.float32)
 
-    flat = plane((-r, r, 0.0), (2 * r, 0, 0), (0, -2 * r, 0), paint, 0.0002)
+    flat = plane((-r, r, 0.0), (2 * r, 0, 0), (0, -2 * r, 0), paint, 0.0004)
     return replace(flat, light_m=0.0025, casts=False)
 
 
 def _table(rng: np.random.Generator) -> list[Sheet]:
     x, y = _TABLE_HALF_M
     wooden = prints.wood() if rng.random() < 0.6 else prints.wood((84, 58, 42), (142, 100, 66))
-    top, *_ = reversed(box((-x, -y, TABLE_Z_M - 0.04), (x, y, TABLE_Z_M), wooden, 0.0006))
+    top, *_ = reversed(box((-x, -y, TABLE_Z_M - 0.04), (x, y, TABLE_Z_M), wooden, 0.0008))
     sides = box((-x, -y, TABLE_Z_M - 0.04), (x, y, TABLE_Z_M), prints.wood(), 0.002)[:4]
     runner = prints.cloth(((150, 62, 48), (206, 196, 172), (52, 60, 92), (196, 150, 70)), 0.05)
-    cloth = plane((0.42, y - 0.02, TABLE_Z_M + 0.001), (0.3, 0, 0), (0, -2 * y + 0.04, 0), runner, 0.0006)
+    cloth = plane((0.42, y - 0.02, TABLE_Z_M + 0.001), (0.3, 0, 0), (0, -2 * y + 0.04, 0), runner, 0.0008)
     legs = [
         sheet
         for sx in (-1, 1)
@@ -70,14 +73,14 @@ def _shell(rng: np.random.Generator) -> list[Sheet]:
     ]
     order, tall = rng.permutation(4), high - low
     walls = [
-        plane((-x, y, high), (2 * x, 0, 0), (0, 0, -tall), papers[order[0]], 0.002),
-        plane((x, -y, high), (-2 * x, 0, 0), (0, 0, -tall), papers[order[1]], 0.002),
-        plane((-x, -y, high), (0, 2 * y, 0), (0, 0, -tall), papers[order[2]], 0.002),
-        plane((x, y, high), (0, -2 * y, 0), (0, 0, -tall), papers[order[3]], 0.002),
+        plane((-x, y, high), (2 * x, 0, 0), (0, 0, -tall), papers[order[0]], 0.0025),
+        plane((x, -y, high), (-2 * x, 0, 0), (0, 0, -tall), papers[order[1]], 0.0025),
+        plane((-x, -y, high), (0, 2 * y, 0), (0, 0, -tall), papers[order[2]], 0.0025),
+        plane((x, y, high), (0, -2 * y, 0), (0, 0, -tall), papers[order[3]], 0.0025),
     ]
-    floor = plane((-x, y, low), (2 * x, 0, 0), (0, -2 * y, 0), prints.wood((92, 66, 46), (150, 112, 78), 0.09), 0.002)
+    floor = plane((-x, y, low), (2 * x, 0, 0), (0, -2 * y, 0), prints.wood((92, 66, 46), (150, 112, 78), 0.09), 0.0025)
     rug = prints.cloth(((132, 40, 60), (52, 60, 92), (206, 196, 172), (196, 150, 70), (44, 44, 48)), 0.16)
-    carpet = plane((-1.35, 1.15, low + 0.004), (2.7, 0, 0), (0, -2.3, 0), rug, 0.002)
+    carpet = plane((-1.35, 1.15, low + 0.004), (2.7, 0, 0), (0, -2.3, 0), rug, 0.0025)
     ceiling = plane((-x, -y, high), (2 * x, 0, 0), (0, 2 * y, 0), prints.lacquer((210, 206, 198)), 0.006)
     return [replace(sheet, casts=False) for sheet in (*walls, floor, carpet, ceiling)]
 
@@ -94,7 +97,7 @@ def _standing(
 def _near_things(rng: np.random.Generator) -> list[Sheet]:
     """Low things on the table around the mat."""
     z, fine, sheets = TABLE_Z_M, 0.0006, list[Sheet]()
-    spots = [(np.radians(float(a + rng.uniform(-7, 7))), float(rng.uniform(0.33, 0.40))) for a in range(10, 370, 40)]
+    spots = [(np.radians(float(a + rng.uniform(-7, 7))), float(rng.uniform(0.35, 0.43))) for a in range(10, 370, 40)]
     kinds = rng.permutation(len(spots))
     makers: list[Callable[[float, float], list[Sheet]]] = [
         lambda x, y: _books(rng, x, y, z, 3),
@@ -137,7 +140,9 @@ def _books(rng: np.random.Generator, x: float, y: float, z: float, count: int) -
 def _tall_things(rng: np.random.Generator) -> list[Sheet]:
     """Bottle, vase, lamp and packets at the table's corners, behind the photographer's path."""
     z = TABLE_Z_M
-    corners = [(sx * float(rng.uniform(0.60, 0.68)), sy * float(rng.uniform(0.36, 0.44))) for sx in (-1, 1) for sy in (-1, 1)]
+    corners = [
+        (sx * float(rng.uniform(0.60, 0.68)), sy * float(rng.uniform(0.36, 0.44))) for sx in (-1, 1) for sy in (-1, 1)
+    ]
     corners = [corners[k] for k in rng.permutation(4)]
     bottle = lathe((*corners[0], z), _BOTTLE, prints.poster(3), 0.001)
     vase = lathe((*corners[1], z), _VASE, prints.cloth(((96, 128, 160), (222, 214, 200), (52, 60, 92)), 0.02), 0.001)
@@ -151,13 +156,13 @@ def _chairs(rng: np.random.Generator) -> list[Sheet]:
     sheets: list[Sheet] = []
     paint = prints.wood((120, 84, 52), (190, 146, 96))
     seat = prints.cloth(((84, 92, 60), (206, 196, 172), (74, 110, 88)), 0.04)
-    for x, y, back in ((0.3, -0.85, -1), (-0.35, 0.85, 1), (-1.05, 0.1, 0)):
-        x, y = x + float(rng.uniform(-0.08, 0.08)), y + float(rng.uniform(-0.04, 0.04))
+    for about_x, about_y, back in ((0.3, -0.85, -1), (-0.35, 0.85, 1), (-1.05, 0.1, 0)):
+        x, y = about_x + float(rng.uniform(-0.08, 0.08)), about_y + float(rng.uniform(-0.04, 0.04))
         sheets += _standing(x, y, 0.42, 0.42, -0.30, -0.26, seat, 0.0015)
         for sx in (-0.18, 0.18):
             for sy in (-0.18, 0.18):
                 sheets += _standing(x + sx, y + sy, 0.035, 0.035, FLOOR_Z_M, -0.30, paint, 0.003)
-        across, dx, dy = ((0.03, -0.2, 0.0) if back == 0 else (0.42, 0.0, 0.2 * back))
+        across, dx, dy = (0.03, -0.2, 0.0) if back == 0 else (0.42, 0.0, 0.2 * back)
         for low, high in ((-0.12, -0.04), (0.02, 0.12)):
             sheets += _standing(x + dx, y + dy, across, 0.42 if back == 0 else 0.03, low, high, paint, 0.0015)
         for k in (-0.19, 0.19):
@@ -200,7 +205,9 @@ def _sofa(rng: np.random.Generator) -> list[Sheet]:
         sheets += box((x + 0.02, y, low), (x + 0.75, y + 0.18, low + 0.6), wool, 0.002)
     for k in range(3):
         y = -1.0 + 0.5 * k + float(rng.uniform(-0.1, 0.1))
-        sheets += _standing(x + 0.36, y, 0.12, 0.38, low + 0.40, low + 0.74, prints.poster(0), 0.002, float(rng.uniform(-0.3, 0.3)))
+        sheets += _standing(
+            x + 0.36, y, 0.12, 0.38, low + 0.40, low + 0.74, prints.poster(0), 0.002, float(rng.uniform(-0.3, 0.3))
+        )
     return sheets
 
 
@@ -213,10 +220,14 @@ def _cabinet(rng: np.random.Generator) -> list[Sheet]:
         for column in range(2):
             y, z = -0.86 + 0.58 * column, low + 0.06 + 0.25 * row
             sheets += box((x - 0.465, y, z), (x - 0.45, y + 0.54, z + 0.22), prints.lacquer((160, 108, 66), 60), 0.002)
-            sheets += box((x - 0.485, y + 0.22, z + 0.1), (x - 0.465, y + 0.32, z + 0.125), prints.lacquer((44, 44, 48)), 0.003)
+            sheets += box(
+                (x - 0.485, y + 0.22, z + 0.1), (x - 0.465, y + 0.32, z + 0.125), prints.lacquer((44, 44, 48)), 0.003
+            )
     for y in (-0.75, -0.35, 0.05):
         if rng.random() < 0.5:
-            sheets += _standing(x - 0.22, y, 0.2, 0.26, low + 0.82, low + 0.98, prints.poster(3), 0.0015, float(rng.uniform(0, 1)))
+            sheets += _standing(
+                x - 0.22, y, 0.2, 0.26, low + 0.82, low + 0.98, prints.poster(3), 0.0015, float(rng.uniform(0, 1))
+            )
         else:
             sheets.append(lathe((x - 0.22, y, low + 0.82), _VASE, prints.poster(1), 0.0015))
     return sheets
@@ -227,7 +238,9 @@ def _boxes(rng: np.random.Generator) -> list[Sheet]:
     sheets: list[Sheet] = []
     for x, y in ((-1.2, 1.25), (1.3, 1.0), (1.25, -1.25), (-0.7, -1.35), (0.95, 0.45)):
         wide, deep, tall = (float(each) for each in rng.uniform((0.2, 0.2, 0.15), (0.45, 0.4, 0.5)))
-        sheets += _standing(x, y, wide, deep, FLOOR_Z_M, FLOOR_Z_M + tall, prints.poster(3), 0.002, float(rng.uniform(0, 3)))
+        sheets += _standing(
+            x, y, wide, deep, FLOOR_Z_M, FLOOR_Z_M + tall, prints.poster(3), 0.002, float(rng.uniform(0, 3))
+        )
     return sheets
 
 

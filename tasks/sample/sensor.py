@@ -1,4 +1,4 @@
-"""What a camera does to light before it is a file: faults of lens and hand, sensor noise, tone curve, JPEG with EXIF."""
+"""What a camera does to light before it is a file: blur, glare, vignette, sensor noise, tone curve, JPEG with EXIF."""
 
 from __future__ import annotations
 

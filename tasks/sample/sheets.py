@@ -49,6 +49,12 @@ class Sheet:
         columns = np.linalg.norm(np.diff(self.points, axis=1), axis=2).sum(1).max()
         return float(rows), float(columns)
 
+    @property
+    def faces(self) -> int:
+        """How many triangles it has in `sheet_mesh`."""
+        rows, columns = self.points.shape[:2]
+        return 2 * (int(rows) - 1) * (int(columns) - 1)
+
     def at(self, v: FloatArray, u: FloatArray) -> FloatArray:
         """[K, 3] places at shares (v down, u right) [K] of the sheet."""
         m, n = self.points.shape[:2]
@@ -129,8 +135,7 @@ class LitSheets:
         sizes = np.array([picture.shape[:2] for picture in pictures])
         self._texels = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
         starts = np.cumsum([0, *(sizes[:-1, 0] * sizes[:-1, 1])])
-        counts = [2 * (s.points.shape[0] - 1) * (s.points.shape[1] - 1) for s in sheets]
-        sheet = np.repeat(np.arange(len(sheets)), counts)
+        sheet = np.repeat(np.arange(len(sheets)), [each.faces for each in sheets])
         self._start = starts[sheet].astype(np.int32)
         self._size = sizes[sheet].astype(np.int32)
         self._origin = np.concatenate([_texture_corners(s, size) for s, size in zip(sheets, sizes, strict=True)])

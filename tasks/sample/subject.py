@@ -78,9 +78,7 @@ def user_subject(path: Path, seed: int) -> Subject:
     return Subject(Mesh(mesh.vertices, mesh.faces, colors=every), points, normals, corners, colour)
 
 
-def _painted(
-    bare: Mesh, points: FloatArray, normals: FloatArray, corners: npt.NDArray[np.int64], seed: int
-) -> Subject:
+def _painted(bare: Mesh, points: FloatArray, normals: FloatArray, corners: npt.NDArray[np.int64], seed: int) -> Subject:
     colors = np.round(solid_colour(bare.vertices, seed) * 255).astype(np.uint8)
     paint = FacePaint.bake(bare, seed, _PAINT_DETAIL)
     return Subject(replace(bare, colors=colors), points, normals, corners, paint.lookup)
@@ -101,7 +99,9 @@ def _read(path: Path) -> Mesh:
         return Mesh(vertices, faces, **_paint_of(body.visual))
     except Exception as error:  # trimesh's readers raise whatever their parsers do
         message = f"expected a mesh of triangles, found: {error}"
-        raise DigitizeError(ReasonCode.UNDECODABLE, message, "Export it again as GLB or PLY.", path=str(path)) from error
+        raise DigitizeError(
+            ReasonCode.UNDECODABLE, message, "Export it again as GLB or PLY.", path=str(path)
+        ) from error
 
 
 def _paint_of(visual: Any) -> dict[str, Any]:
@@ -159,7 +159,8 @@ def _split(mesh: Mesh) -> Mesh:
 def _shading(mesh: Mesh) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
     """Points, normals and corners as `Subject` has them: smooth over gentle bends, sharp at creases."""
     flat = face_normals(mesh).astype(np.float64)
-    area = np.linalg.norm(np.cross(*(np.diff(mesh.triangles, axis=1)[:, k] for k in (0, 1))), axis=1)
+    edges = np.diff(mesh.triangles, axis=1)
+    area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
     # vertices doubled along a texture's seams share one normal
     _, place = np.unique(mesh.vertices, axis=0, return_inverse=True)
     place = place.ravel()[mesh.faces]
