@@ -7,6 +7,7 @@ vignette, noise, exposure and white balance that change, blur, glare, close-ups 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ LENS = Lens(k1=0.075, k2=-0.055, p1=0.0007, p2=-0.0005)
 """Moves the corners of a photo outwards by about 2 % of its diagonal."""
 
 _MIN_VIEWS = 9
+_USUAL_WIDTH_PX = 1024
 _QUALITY, _SUBSAMPLING = 85, 2
 _SENSOR_GAIN = 2.5
 _MARK_TOLERANCE_M = 2e-4
@@ -72,7 +74,10 @@ def write_phone_sample(
         raise ValueError(f"expected at least {_MIN_VIEWS} views, found {views}")
     subject = user_subject(mesh, seed) if mesh is not None else sample_subject(cell_m, seed)
     cameras = CameraSet(images=phone_cameras(views, width, height, subject.middle, subject.mesh.diagonal, seed))
-    studio = PhoneStudio(subject, furnish(seed), cameras.images[0].camera, LENS, seed, glossy, threads=1)
+    # one sample a pixel: the room's pictures have texels of about a pixel, whatever the photos' size
+    coarser = float(np.clip(_USUAL_WIDTH_PX / max(width, height), 0.5, 10.0))
+    room = [replace(sheet, texel_m=sheet.texel_m * coarser) for sheet in furnish(seed)]
+    studio = PhoneStudio(subject, room, cameras.images[0].camera, LENS, seed, glossy, threads=1)
     truth = folder / "truth"
     for each in (folder / "photos", truth / "masks", truth / "depth"):
         each.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from models.camera import Camera, pixel_rays, project
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import Hits, RayCaster
 from tasks.sample.lens import Lens
-from tasks.sample.light import KEY_AT, irradiance
+from tasks.sample.light import KEY_AT, LIVING_ROOM, irradiance
 from tasks.sample.noise import Float32Array, FloatArray
 from tasks.sample.sheets import LitSheets, Sheet, sheet_mesh
 from tasks.sample.subject import Subject
@@ -67,7 +67,7 @@ class PhoneStudio:
         self.caster = RayCaster(_joined(subject.mesh, sheet_mesh(sheets)), threads)
         """Object and room in one; faces of the object come first."""
         shadows = RayCaster(_joined(subject.mesh, sheet_mesh([sheet for sheet in sheets if sheet.casts])), threads)
-        light = irradiance(shadows, subject.points, subject.normals.astype(np.float64), _OBJECT_OFFSET_M)
+        light = irradiance(shadows, subject.points, subject.normals, _OBJECT_OFFSET_M, LIVING_ROOM)
         self._light = light[subject.corners]
         self._normals = subject.normals[subject.corners].astype(np.float32) if glossy else None
         self._room = LitSheets(sheets, shadows, seed)

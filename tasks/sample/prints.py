@@ -102,7 +102,8 @@ def _wood(
     tone = np.clip(0.5 + 0.28 * streaks + 0.16 * rings + rng.uniform(-0.22, 0.22, plank.max() + 1)[plank], 0, 1)
     joint = np.abs(v / plank_m - np.round(v / plank_m)) * plank_m < 0.0012
     rgb = dark + (pale - dark) * tone[..., None]
-    return _shade(rgb, np.where(joint, 0.45, 1.0) * np.ones((h, w)))
+    pores = 1.0 + 0.16 * _clouds((h, w), texel_m, rng, 0.006, 3, 0.8, stretch=(0.7, 2.5))
+    return _shade(rgb, np.where(joint, 0.45, 1.0) * pores)
 
 
 def _cloth(inks: FloatArray, stripe_m: float, h: int, w: int, texel_m: float, rng: np.random.Generator) -> Float32Array:

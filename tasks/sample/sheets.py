@@ -15,7 +15,7 @@ from PIL import Image
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
 from tasks.sample.colour import LINEAR, to_linear, to_srgb
-from tasks.sample.light import irradiance
+from tasks.sample.light import LIVING_ROOM, irradiance
 from tasks.sample.noise import Float32Array, FloatArray
 
 Painter = Callable[[int, int, float, np.random.Generator], Float32Array]
@@ -141,17 +141,34 @@ class LitSheets:
         self._origin = np.concatenate([_texture_corners(s, size) for s, size in zip(sheets, sizes, strict=True)])
 
     def lookup(self, face: npt.NDArray[np.int64], bary: Float32Array) -> Float32Array:
-        """[N, 3] linear light that places (face [N], bary [N, 2] as in `Hits`) send out: of the nearest texel."""
-        # take and the column views are several times as fast as fancy indexing of rows
-        corner = self._origin.take(face, 0)
+        """[N, 3] linear light that places (face [N], bary [N, 2] as in `Hits`) send out, bilinear between texels."""
+        # take is several times as fast as fancy indexing of rows
+        corner, size, start = self._origin.take(face, 0), self._size.take(face, 0), self._start.take(face)
         a, b = bary[:, 0], bary[:, 1]
-        row = (corner[:, 0] + a * corner[:, 2] + b * corner[:, 4]).astype(np.int32)
-        column = (corner[:, 1] + a * corner[:, 3] + b * corner[:, 5]).astype(np.int32)
-        size = self._size.take(face, 0)
-        np.clip(row, 0, size[:, 0] - 1, out=row)
-        np.clip(column, 0, size[:, 1] - 1, out=column)
-        texel = self._start.take(face) + row * size[:, 1] + column
-        return np.asarray(_CODES.take(self._texels.take(texel, 0)))
+        row = corner[:, 0] + a * corner[:, 2] + b * corner[:, 4] - np.float32(0.5)
+        column = corner[:, 1] + a * corner[:, 3] + b * corner[:, 5] - np.float32(0.5)
+        (top, bottom), down = _neighbours(row, size[:, 0])
+        (left, right), across = _neighbours(column, size[:, 1])
+        upper, lower = start + top * size[:, 1], start + bottom * size[:, 1]
+        corners = [
+            (upper + left, (1 - down) * (1 - across)),
+            (upper + right, (1 - down) * across),
+            (lower + left, down * (1 - across)),
+            (lower + right, down * across),
+        ]
+        light = np.zeros((len(face), 3), np.float32)
+        for texel, weight in corners:
+            light += _CODES.take(self._texels.take(texel, 0)) * weight[:, None]
+        return light
+
+
+def _neighbours(
+    place: Float32Array, size: npt.NDArray[np.int32]
+) -> tuple[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]], Float32Array]:
+    """The two texels [N] around places [N], inside 0..size - 1, and the second one's share."""
+    first = np.floor(place)
+    index = first.astype(np.int32)
+    return (np.clip(index, 0, size - 1), np.clip(index + 1, 0, size - 1)), place - first
 
 
 _CODES: Float32Array = LINEAR * np.float32(_BRIGHTEST)
@@ -179,7 +196,7 @@ def _bake_light(sheets: Sequence[Sheet], caster: RayCaster) -> list[Float32Array
         normals.append(normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12))
         places.append(sheet.at(v, u))
         shapes.append((gh, gw))
-    light = irradiance(caster, np.concatenate(places), np.concatenate(normals), _OFFSET_M)
+    light = irradiance(caster, np.concatenate(places), np.concatenate(normals), _OFFSET_M, LIVING_ROOM)
     ends = np.cumsum([h * w for h, w in shapes])
     return [part.reshape(shape) for part, shape in zip(np.split(light, ends[:-1]), shapes, strict=True)]
 

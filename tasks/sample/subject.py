@@ -167,7 +167,11 @@ def _shading(mesh: Mesh) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]
     total = np.zeros((place.max() + 1, 3))
     np.add.at(total, place, (flat * area[:, None])[:, None].repeat(3, 1))
     smooth = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-300)
-    gentle = np.einsum("fkc,fc->fk", smooth[place], flat) > _CREASE
+    # one sharp bend at a vertex makes all of its corners sharp
+    bend = np.einsum("fkc,fc->fk", smooth[place], flat)
+    sharpest = np.ones(len(smooth))
+    np.minimum.at(sharpest, place, bend)
+    gentle = sharpest[place] > _CREASE
     owner = np.where(gentle, -1, np.arange(len(flat))[:, None])
     keys = np.stack([mesh.faces.ravel(), owner.ravel()], 1)
     kept, first, corners = np.unique(keys, axis=0, return_index=True, return_inverse=True)
