@@ -21,8 +21,11 @@ from tasks.quality.truth import read_truth
 from tasks.sample.lens import Lens
 from tasks.sample.mat import BAR_A, BAR_B
 from tasks.sample.phone_capture import write_phone_sample
-from tasks.sample.phone_path import FOCAL_ERROR
-from tasks.sample.subject import LARGEST_M, user_subject
+from tasks.sample.phone_path import FOCAL_ERROR, phone_cameras
+from tasks.sample.phone_render import PhoneStudio
+from tasks.sample.prints import lacquer
+from tasks.sample.sheets import plane
+from tasks.sample.subject import LARGEST_M, sample_subject, user_subject
 
 VIEWS, WIDTH, HEIGHT = 9, 160, 120
 CELL_M = 0.004
@@ -126,6 +129,30 @@ def test_masks_are_the_silhouette_in_the_distorted_photo(
         drawn[seen] = straight[row[seen], column[seen]]
         shown = mask(capture, image).ravel()
         assert (drawn & shown)[seen].sum() / (drawn | shown)[seen].sum() > 0.95
+
+
+def test_a_strong_lens_bends_the_silhouette_as_colmaps_does() -> None:
+    """At the photos' size the sample's lens moves the object by less than a pixel; this one moves it by many."""
+    import pycolmap
+
+    lens = Lens(k1=0.4, k2=0.2, p1=0.03, p2=-0.02)
+    subject = sample_subject(CELL_M, seed=0)
+    image = phone_cameras(9, WIDTH, HEIGHT, subject.middle, subject.mesh.diagonal)[-1]
+    camera, c2w = image.camera, np.array(image.c2w)
+    table = plane((-0.5, 0.5, 0.0), (1.0, 0, 0), (0, -1.0, 0), lacquer((90, 90, 90)), 0.01)
+    shown = PhoneStudio(subject, [table], camera, lens).expose(c2w).mask
+    reference = pycolmap.Camera(
+        model="OPENCV",
+        width=WIDTH,
+        height=HEIGHT,
+        params=[camera.fx, camera.fy, camera.cx, camera.cy, lens.k1, lens.k2, lens.p1, lens.p2],
+    )
+    v, u = np.mgrid[0:HEIGHT, 0:WIDTH]
+    straight = reference.cam_from_img(np.stack([u.ravel() + 0.5, v.ravel() + 0.5], 1))
+    rays_d = np.concatenate([straight, np.ones((len(straight), 1))], 1) @ c2w[:3, :3].T
+    hits = RayCaster(subject.mesh).cast(np.tile(c2w[:3, 3], (len(rays_d), 1)), rays_d)
+    assert shown.sum() > 3000
+    assert ((hits.face >= 0) != shown.ravel()).sum() <= 5
 
 
 def test_depth_is_that_of_the_true_mesh_in_the_pinhole_camera(capture: Path, cameras: tuple[PosedImage, ...]) -> None:
