@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from models.stage import Stage
 
 SPEC_NAME = "batch.yaml"
+
+
+class SampleStyle(StrEnum):
+    """How the sample's photographs look."""
+
+    STUDIO = "studio"
+    PHONE = "phone"
 
 
 def init(
@@ -77,10 +85,23 @@ def _say_new_batch(out: Output, path: Path, rows: list[tuple[str, str, str]]) ->
 
 def sample(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write it; made if need be.")],
-    views: Annotated[int, typer.Option(min=9, max=500, help="Photographs.")] = 48,
-    width: Annotated[int, typer.Option(min=64, max=8000, help="Pixels across.")] = 640,
-    height: Annotated[int, typer.Option(min=64, max=8000, help="Pixels down.")] = 480,
+    style: Annotated[
+        SampleStyle, typer.Option(help="studio: plain backdrop, ideal camera. phone: cluttered room, a phone's faults.")
+    ] = SampleStyle.STUDIO,
+    views: Annotated[
+        int | None, typer.Option(min=9, max=500, help="Photographs; 48 for studio, 40 for phone.", show_default=False)
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=64, max=8000, help="Pixels across; 640 or 1024.", show_default=False)
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(min=64, max=8000, help="Pixels down; 480 or 768.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other photographs.")] = 0,
+    mesh: Annotated[
+        Path | None, typer.Option(help="Your own object (PLY, OBJ or GLB) in place of the flask; phone only.")
+    ] = None,
+    glossy: Annotated[bool, typer.Option("--glossy", help="Highlights on the object; phone only.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds files already.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -95,14 +116,31 @@ def sample(
             raise DigitizeError(
                 ReasonCode.SPEC_INVALID, "the folder is not empty", "--force writes into it anyway.", path=str(folder)
             )
+        if style is SampleStyle.STUDIO and (mesh is not None or glossy):
+            raise DigitizeError(
+                ReasonCode.SPEC_INVALID, "--mesh and --glossy belong to the phone style", "Add --style phone."
+            )
+        given = {"views": views, "width": width, "height": height}
+        size = {name: value for name, value in given.items() if value is not None}
         with out.console.status("rendering the sample capture"):
-            from tasks.sample.capture import write_sample
-
-            write_sample(folder, views=views, width=width, height=height, seed=seed)
+            _write_capture(folder, style, size, seed, mesh, glossy)
         path = folder / SPEC_NAME
         spec = load_spec(path).spec
         _say_new_batch(out, path, [(asset.id, asset.photos, "sample, with truth") for asset in spec.assets])
         out.document = {"spec": str(path), "name": spec.name, "assets": [asset.id for asset in spec.assets]}
+
+
+def _write_capture(
+    folder: Path, style: SampleStyle, size: dict[str, int], seed: int, mesh: Path | None, glossy: bool
+) -> None:
+    if style is SampleStyle.STUDIO:
+        from tasks.sample.capture import write_sample
+
+        write_sample(folder, seed=seed, **size)
+    else:
+        from tasks.sample.phone_capture import write_phone_sample
+
+        write_phone_sample(folder, seed=seed, mesh=mesh, glossy=glossy, **size)
 
 
 def validate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,13 @@ from models.camera import Camera, pixel_rays
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import Hits, RayCaster
 from tasks.sample import object as shape
+from tasks.sample.colour import LINEAR, to_linear
+from tasks.sample.face_paint import FacePaint
 from tasks.sample.light import irradiance
 from tasks.sample.mat import MAT_RADIUS_M, draw_mat, mat_colour
 from tasks.sample.noise import Float32Array, FloatArray
 from tasks.sample.paint import solid_colour
+from tasks.sample.sensor import develop
 
 _FLOOR: FloatArray = np.array([0.50, 0.51, 0.52])
 _HORIZON: FloatArray = np.array([0.60, 0.61, 0.63])
@@ -63,7 +66,7 @@ class Studio:
             rays_o, rays_d = pixel_rays(fine, c2w, np.stack([u.ravel() + 0.5, v.ravel() + 0.5], 1))
             linear = self._trace(rays_o, rays_d)
             picture[top : top + count] = linear.reshape(count, n, camera.width, n, 3).mean((1, 3))
-        return _develop(picture * _EXPOSURE, seed)
+        return develop(picture * _EXPOSURE, seed)
 
     def _trace(self, rays_o: FloatArray, rays_d: FloatArray) -> Float32Array:
         """[N, 3] linear light that comes back along rays."""
@@ -85,16 +88,16 @@ class Studio:
     def _surroundings(self, rays_o: FloatArray, rays_d: FloatArray) -> Float32Array:
         """Linear light from mat, floor and backdrop along rays that miss the object."""
         up = np.clip(rays_d[:, 2:], 0.0, 1.0)
-        linear = _to_linear(_HORIZON + (_ZENITH - _HORIZON) * up * up * (3.0 - 2.0 * up)).astype(np.float32)
+        linear = to_linear(_HORIZON + (_ZENITH - _HORIZON) * up * up * (3.0 - 2.0 * up)).astype(np.float32)
         down = np.flatnonzero(rays_d[:, 2] < -1e-6)
         t = -rays_o[down, 2] / rays_d[down, 2]
         xy = rays_o[down, :2] + t[:, None] * rays_d[down, :2]
         radius = np.linalg.norm(xy, axis=1)
         far = (1.0 - np.exp(-((radius / _SWEEP_M) ** 2)))[:, None]
         light = self._floor_light_at(xy)
-        floor = _to_linear(_FLOOR) * light * (1.0 - far) + _to_linear(_HORIZON) * far
+        floor = to_linear(_FLOOR) * light * (1.0 - far) + to_linear(_HORIZON) * far
         on_mat = radius < MAT_RADIUS_M
-        floor[on_mat] = _LINEAR[mat_colour(self._mat, xy[on_mat])] * light[on_mat]
+        floor[on_mat] = LINEAR[mat_colour(self._mat, xy[on_mat])] * light[on_mat]
         linear[down] = floor
         return linear
 
@@ -112,57 +115,3 @@ class Studio:
         cell = (xy + _SHADOW_HALF_M) / (2 * _SHADOW_HALF_M) * _SHADOW_CELLS - 0.5
         light = map_coordinates(self._floor_light, [cell[:, 1], cell[:, 0]], order=1, mode="nearest")
         return np.asarray(light)[:, None]
-
-
-@dataclass(frozen=True)
-class FacePaint:
-    """Colours on a small triangular grid in each face: no atlas, no seams (Yuksel et al., "Mesh colors", 2010)."""
-
-    linear: Float32Array
-    """[F * S, 3] linear colour of each sample, S = (n + 1)(n + 2) / 2 for each face."""
-    slot: npt.NDArray[np.int64]
-    """[n + 1, n + 1] which of a face's samples stands at (a n, b n)."""
-
-    @classmethod
-    def bake(cls, mesh: Mesh, seed: int, detail: int) -> FacePaint:
-        """Ask the solid texture at every sample of every face."""
-        a, b = (grid.ravel() for grid in np.mgrid[0 : detail + 1, 0 : detail + 1])
-        kept = np.flatnonzero(a + b <= detail)
-        slot = np.zeros((detail + 1, detail + 1), np.int64)
-        slot[a[kept], b[kept]] = np.arange(len(kept))
-        over = np.flatnonzero(a + b > detail)
-        slot[a[over], b[over]] = slot[a[over], detail - a[over]]
-        weights = np.stack([detail - a[kept] - b[kept], a[kept], b[kept]], 1) / detail
-        points = np.einsum("sk,fkc->fsc", weights, mesh.triangles).reshape(-1, 3)
-        parts = [_to_linear(solid_colour(points[k : k + 400_000], seed)) for k in range(0, len(points), 400_000)]
-        return cls(np.concatenate(parts).astype(np.float32), slot)
-
-    def lookup(self, face: npt.NDArray[np.int64], bary: Float32Array) -> Float32Array:
-        """[N, 3] linear colour of the sample nearest to each hit."""
-        n = len(self.slot) - 1
-        a = np.clip(np.rint(bary[:, 0] * n).astype(np.int64), 0, n)
-        b = np.clip(np.rint(bary[:, 1] * n).astype(np.int64), 0, n)
-        samples = (n + 1) * (n + 2) // 2
-        return np.asarray(self.linear[face * samples + self.slot[a, b]])
-
-
-def _develop(linear: Float32Array, seed: int) -> npt.NDArray[np.uint8]:
-    """Sensor noise (photons and read-out), then the sRGB curve with a soft shoulder for the brightest tones."""
-    rng = np.random.default_rng(seed)
-    sigma = np.sqrt(6e-5 * np.clip(linear, 0, None) + 2e-6)
-    noisy = linear + sigma * rng.standard_normal(linear.shape, dtype=np.float32)
-    shoulder = np.where(noisy > 0.7, 0.7 + 0.3 * np.tanh((noisy - 0.7) / 0.3), noisy)
-    return np.asarray(np.round(to_srgb(shoulder) * 255.0), dtype=np.uint8)
-
-
-def to_srgb(linear: npt.NDArray[np.floating]) -> FloatArray:
-    """Linear light to sRGB (IEC 61966-2-1), both in [0, 1]."""
-    x = np.clip(linear, 0.0, 1.0)
-    return np.asarray(np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-8) ** (1 / 2.4) - 0.055))
-
-
-def _to_linear(srgb: npt.NDArray[np.floating]) -> FloatArray:
-    return np.asarray(np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4))
-
-
-_LINEAR: Float32Array = _to_linear(np.arange(256) / 255.0).astype(np.float32)

@@ -50,3 +50,23 @@ def test_sample_writes_a_batch_and_refuses_a_full_folder(tmp_path: Path, monkeyp
     assert "digitize plan" in result.stderr
     again = CliRunner().invoke(app, ["sample", str(tmp_path / "demo")])
     assert again.exit_code == 2 and "--force" in again.stderr
+
+
+def test_sample_in_phone_style_hands_on_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def write_phone_sample(folder: Path, **options: object) -> None:
+        asked.update(options)
+        write_batch(folder, "sample")
+
+    capture = ModuleType("tasks.sample.phone_capture")
+    capture.write_phone_sample = write_phone_sample  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tasks.sample.phone_capture", capture)
+    arguments = ["sample", str(tmp_path / "demo"), "--style", "phone", "--mesh", "pot.glb", "--glossy", "--views", "12"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert asked == {"views": 12, "seed": 0, "mesh": Path("pot.glb"), "glossy": True}
+
+
+def test_a_mesh_in_studio_style_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["sample", str(tmp_path / "demo"), "--mesh", "pot.glb"])
+    assert result.exit_code == 2 and "--style phone" in result.stderr and not (tmp_path / "demo").exists()
