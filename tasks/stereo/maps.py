@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.artifacts import DEPTH_FOLDER
+from models.camera import PosedImage
+
 Float32Array = npt.NDArray[np.float32]
 
 
@@ -29,6 +32,11 @@ class DepthMap:
             np.where(keep[..., None], self.normal, 0).astype(np.float32),
             np.where(keep, self.confidence, 0).astype(np.float32),
         )
+
+
+def depth_path(image: PosedImage) -> str:
+    """The path of a photo's depth map in the outputs of the dense stage: pictures have unique names."""
+    return f"{DEPTH_FOLDER}/{Path(str(image.image)).stem}.npz"
 
 
 def write_depth_map(path: Path, found: DepthMap) -> None:
