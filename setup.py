@@ -1,8 +1,8 @@
 """Builds the CPU kernels: one C++ file, once for each instruction set. Everything else is in pyproject.toml.
 
 The libraries have a plain C interface and are loaded by ctypes (models/fields/kernels/cpu.py, tasks/stereo/kernel.py).
-They are optional: where there is no compiler the install succeeds; training says at run time that it is slower, and dense
-stereo that it cannot run.
+They are optional: where there is no compiler the install succeeds; training says at run time that it is slower, and
+dense stereo that it cannot run.
 """
 
 import platform

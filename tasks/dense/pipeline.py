@@ -80,9 +80,7 @@ def make_plan(poses: PoseSet, images: tuple[PosedImage, ...], options: DenseOpti
     return Plan(sources, ranges)
 
 
-def _depth_map(
-    round_: int, k: int, plan: Plan, work: Workset, options: DenseOptions, context: Context
-) -> DepthMap:
+def _depth_map(round_: int, k: int, plan: Plan, work: Workset, options: DenseOptions, context: Context) -> DepthMap:
     """The map of one photo in one round; empty where it has no sources."""
     camera, sources = work.cameras[k], plan.sources[k]
     if not sources:
@@ -112,7 +110,8 @@ def _fuse(
     for k, image in enumerate(work.images):
         context.check()
         found, agreed = fusion.add(k, work.rgb(k))
-        parts.append(found.where((np.abs(transform_points(field_from_world, found.xyz)) <= 1.0).all(1)))
+        inside = np.asarray((np.abs(transform_points(field_from_world, found.xyz)) <= 1.0).all(1))
+        parts.append(found.where(inside))
         write_depth_map(context.output / depth_path(image), maps(k).where(agreed))
         shares = {"filled": maps(k).depth > 0, "agreed": agreed}
         row: dict[str, Any] = {"name": image.name, "sources": [work.images[j].name for j in plan.sources[k]]}

@@ -13,7 +13,8 @@ DEFAULT_METHOD = "patchmatch"
 def run(request: StageRequest, context: Context) -> StageResult:
     """Depth of the training photos; writes `dense.npz`, `depth/<stem>.npz` and `dense.json`.
 
-    Rejects captures whose photos agree on nothing in the region. Equal requests give equal bytes on one instruction set.
+    Rejects captures whose photos agree on nothing in the region. Equal requests give equal bytes on one
+    instruction set.
     """
     module = registry.method(request.stage, request.method)
     result: StageResult = module.densify(module.Options.model_validate(request.options), context)

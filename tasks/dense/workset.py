@@ -108,7 +108,9 @@ class Workset:
     def _picture(self, k: int) -> Image.Image:
         camera: Camera = self.cameras[k]
         with Image.open(stage_files.fetch_picture(self._context, str(self.images[k].image))) as picture:
-            resized: Image.Image = picture.convert("RGB").resize((camera.width, camera.height), Image.Resampling.LANCZOS)
+            resized: Image.Image = picture.convert("RGB").resize(
+                (camera.width, camera.height), Image.Resampling.LANCZOS
+            )
         return resized
 
     def _read_photo(self, k: int) -> Photo:

@@ -125,9 +125,7 @@ def refine(
     return _judged(depth, normal, patchmatch(reference.levels[0], rows, search, depth, normal), settings)
 
 
-def _sources(
-    reference: Photo, sources: Sequence[Photo], k: int, depths: Sequence[Float32Array] | None
-) -> list[Source]:
+def _sources(reference: Photo, sources: Sequence[Photo], k: int, depths: Sequence[Float32Array] | None) -> list[Source]:
     world: FloatArray = np.array(reference.c2w)
     levels: list[Level] = [photo.levels[min(k, len(photo.levels) - 1)] for photo in sources]
     made = [Source(level, photo.w2c @ world) for level, photo in zip(levels, sources, strict=True)]

@@ -104,7 +104,7 @@ class Fusion:
         """
         found, view = self._load(k), self._views[k]
         rows, columns = np.nonzero(found.depth > 0)
-        pixels = np.stack([columns, rows], 1) + 0.5
+        pixels: FloatArray = np.stack([columns, rows], 1).astype(np.float64) + 0.5
         xyz = back_project(view, pixels, found.depth[rows, columns])
         normal = found.normal[rows, columns].astype(np.float64) @ np.array(view.c2w)[:3, :3].T
         total, votes = xyz.copy(), np.ones(len(xyz), np.int64)
@@ -137,7 +137,7 @@ class Fusion:
     def _agreeing(
         self, k: int, j: int, pixels: FloatArray, xyz: FloatArray, normal: FloatArray
     ) -> tuple[npt.NDArray[np.int64], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], FloatArray]:
-        """Which points view j shows as well: their indices, j's pixels (rows, columns), and the points as j has them."""
+        """Which points view j shows as well: their indices, j's pixels (rows, columns), and j's own points."""
         found, view, s = self._load(j), self._views[j], self._settings
         uv, z = projected(view, xyz)
         inside = (z > 0) & (uv >= 0).all(1) & (uv < [view.camera.width, view.camera.height]).all(1)

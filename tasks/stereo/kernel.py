@@ -1,7 +1,7 @@
 """The C++ kernel of PatchMatch stereo by ctypes.
 
-The library is built when the package is (setup.py), for AVX-512 and AVX2; the best that this machine can run is loaded at
-the first use. Results do not depend on the number of threads; those of two builds differ by rounding.
+The library is built when the package is (setup.py), for AVX-512 and AVX2; the best that this machine can run is loaded
+at the first use. Results do not depend on the number of threads; those of two builds differ by rounding.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ class Search:
 
 
 class _Pinhole(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_float) for name in ("fx", "fy", "cx", "cy")]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_float) for name in ("fx", "fy", "cx", "cy")]
 
 
 class _Settings(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("seed", ctypes.c_uint64),
         *((name, ctypes.c_int32) for name in ("width", "height", "views", "iterations", "explore", "threads")),
         *((name, ctypes.c_float) for name in ("depth_min", "depth_max", "depth_step", "normal_step")),
@@ -84,7 +84,7 @@ class _Settings(ctypes.Structure):
 
 
 class _Source(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("quads", ctypes.c_void_p),
         ("depth", ctypes.c_void_p),
         *((name, ctypes.c_float * count) for name, count in (("a", 9), ("b", 3), ("r", 9), ("t", 3))),

@@ -33,7 +33,8 @@ def patch_cost(reference: Level, source: Source, search: Search, pixel: tuple[in
     values = grey[r, c]
     difference = np.abs(values - grey[pixel[1], pixel[0]])
     weight = inside * np.exp(-(dx**2 + dy**2) / (2 * SPATIAL_SIGMA**2) - difference / search.colour_sigma)
-    uv = _mapped(reference, source, plane, np.stack([column, row], 1) + 0.5)
+    centres: FloatArray = np.stack([column, row], 1).astype(np.float64) + 0.5
+    uv = _mapped(reference, source, plane, centres)
     size = source.level.camera
     limits = np.array([size.width - 0.5, size.height - 0.5])
     if weight.sum() == 0 or not np.all((uv >= 0.5) & (uv <= limits)):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models.camera import Matrix4, similarity_scale
 from models.mesh.mesh import Mesh

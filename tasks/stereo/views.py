@@ -77,7 +77,7 @@ def facing_points(images: Sequence[PosedImage], world_from_field: Matrix4, xyz: 
     """[I, P] which photo sees the front of the ball of `region_points`."""
     outwards = xyz - np.array(world_from_field)[:3, 3]
     front = [((image.centre - xyz) * outwards).sum(1) > 0 for image in images]
-    return visible_points(images, xyz) & np.array(front)
+    return np.asarray(visible_points(images, xyz) & np.array(front))
 
 
 def depth_range(
