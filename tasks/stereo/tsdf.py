@@ -20,7 +20,9 @@ TRUNCATION = 4.0
 """Voxels before and behind a surface that a depth map says something about."""
 BLOCK = 4
 """Voxels along the side of the blocks in which voxels are made: those with points, and all around them."""
-LEAST_COSINE = 0.1
+MOST_BEHIND = 1.5
+"""Truncations behind the pixel, along z, beyond which its map says nothing."""
+LEAST_COSINE = 0.2
 """Of the angle between ray and normal: what is seen flatter says nothing."""
 BATCH = 1 << 20
 IntArray = npt.NDArray[np.int64]
@@ -93,7 +95,9 @@ def _distances(
     ray = np.stack([(column + 0.5 - camera.cx) / camera.fx, (row + 0.5 - camera.cy) / camera.fy, np.ones(len(z))], 1)
     cosine = -(normal * ray).sum(1) / np.linalg.norm(ray, axis=1)
     distance = (normal * (local - ray * depth[:, None])).sum(1) / truncation
-    told = inside & (depth > 0) & (cosine > LEAST_COSINE) & (distance > -1.0)
+    # near outlines the plane runs along the ray: what lies far behind the pixel would seem close to it
+    behind = (z - depth) / truncation
+    told = inside & (depth > 0) & (cosine > LEAST_COSINE) & (distance > -1.0) & (behind < MOST_BEHIND)
     trust = np.where(told, found.confidence[row, column] * cosine, 0.0)
     return np.minimum(distance, 1.0), trust
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import trimesh
 
 from models.mesh.mesh import Mesh
 from models.results import StageRequest
@@ -19,13 +20,22 @@ VIEWS = 12
 
 def painted(kind: str = "sphere") -> Mesh:
     """A body whose paint varies over a few pixels of a small photo."""
-    body = scenes.sphere(1.0, 6) if kind == "sphere" else scenes.box((1.2, 1.0, 0.8), 7)
-    return scenes.paint(body, 12.0)
+    bodies = {
+        "sphere": lambda: scenes.sphere(1.0, 6),
+        "box": lambda: scenes.box((1.2, 1.0, 0.8), 7),
+        "torus": fine_torus,
+    }
+    return scenes.paint(bodies[kind](), 12.0)
 
 
-def write_pose(folder: Path, mesh: Mesh, *, masks: bool = True, size: tuple[int, int] = (160, 120)) -> None:
-    """The pose stage's files: twelve views from all sides."""
-    scenes.write_pose_outputs(folder, mesh, scenes.fibonacci_cameras(VIEWS, *size, 4.0), masks=masks)
+def fine_torus() -> Mesh:
+    """A ring whose faces are small enough to carry the paint: concave inside."""
+    return scenes.from_trimesh(trimesh.creation.torus(0.7, 0.3, major_sections=256, minor_sections=128))
+
+
+def write_pose(folder: Path, mesh: Mesh, *, views: int = VIEWS, masks: bool = True) -> None:
+    """The pose stage's files: views of 160 x 120 pixels from all sides."""
+    scenes.write_pose_outputs(folder, mesh, scenes.fibonacci_cameras(views, 160, 120, 4.0), masks=masks)
 
 
 def stage(folder: Path, pose_folder: Path, seed: int = 0, **options: object) -> Context:
