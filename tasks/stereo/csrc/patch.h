@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -13,10 +13,8 @@
 namespace stereo {
 
 constexpr int RADIUS = 5, STEP = 2, SAMPLES = 36;  // an 11 x 11 window, every second pixel
-#if defined(__AVX512F__)
-constexpr int PADDED = 48;  // whole vectors; samples beyond SAMPLES weigh nothing
-#elif defined(__AVX2__)
-constexpr int PADDED = 40;
+#if defined(__AVX2__)
+constexpr int PADDED = 40;  // whole vectors; samples beyond SAMPLES weigh nothing
 #else
 constexpr int PADDED = SAMPLES;
 #endif
@@ -94,15 +92,16 @@ inline bool window_inside(const float* h, const float* c, int width, int height)
 
 // quad[k] = quads[at[k]]: one gather makes one bilinear sample. By hand, as compilers differ in when they gather.
 inline void gather(const uint32_t* quads, const int32_t* at, int32_t* quad) {
-#if defined(__AVX512F__)
-  for (int k = 0; k < PADDED; k += 16)
-    _mm512_store_si512(quad + k, _mm512_i32gather_epi32(_mm512_load_si512(at + k), quads, 4));
-#elif defined(__AVX2__)
-  for (int k = 0; k < PADDED; k += 8) {
+#if defined(__AVX2__)
+  for (int k = 0; k < 32; k += 8) {
     const __m256i index = _mm256_load_si256(reinterpret_cast<const __m256i*>(at + k));
     const __m256i found = _mm256_i32gather_epi32(reinterpret_cast<const int*>(quads), index, 4);
     _mm256_store_si256(reinterpret_cast<__m256i*>(quad + k), found);
   }
+  // a gather costs what its lanes do: none for the padding
+  const __m128i last = _mm_load_si128(reinterpret_cast<const __m128i*>(at + 32));
+  const __m128i found = _mm_i32gather_epi32(reinterpret_cast<const int*>(quads), last, 4);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(quad + 32), _mm256_zextsi128_si256(found));
 #else
   for (int k = 0; k < PADDED; ++k) quad[k] = static_cast<int32_t>(quads[at[k]]);
 #endif

@@ -21,7 +21,7 @@ OUTPUTS = "mesh"
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"resolution": 256},
     "standard": {"resolution": 384},
-    "high": {"resolution": 640},
+    "high": {"resolution": 512},
 }
 _COARSER = {"resolution": Lower(factor=0.7, least=96)}
 LADDER = Ladder(memory=_COARSER, time=_COARSER)
@@ -33,7 +33,7 @@ class Options(Record):
     surface: Literal["tsdf", "poisson"] = "tsdf"
     """`tsdf` averages the depth maps and leaves open what no photo agrees on; `poisson` closes gaps smoothly and may
     bulge there. Choose `poisson` where `tsdf` leaves many small holes."""
-    resolution: int = Field(default=256, ge=32, le=2048)
+    resolution: int = Field(default=256, ge=32, le=1024)
     """Voxels along the region's side. Raise it with `edge_px` of the stage `dense` for finer relief; lower it when the
     surface is rough or has pinholes."""
     trim: float = Field(default=0.02, gt=0)
@@ -53,7 +53,7 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Voxels near the surface grow with the square of the resolution."""
     area = (options.resolution / 256) ** 2
     poisson = 30.0 * area if options.surface == "poisson" else 0.0
-    return Estimate(seconds=5.0 + 0.3 * photos * max(1.0, area) + 4.0 * area + poisson, memory_gb=1.0 + 0.6 * area)
+    return Estimate(seconds=5.0 + 0.3 * photos * max(1.0, area) + 4.0 * area + poisson, memory_gb=1.0 + 0.4 * area + 10e-9 * options.resolution**3)
 
 
 def inputs(options: Options, capture_kind: str) -> Inputs:
