@@ -14,7 +14,7 @@ help:
 
 install: system $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt setup.py models/weights.txt $(wildcard models/fields/kernels/csrc/*)
+$(VENV)/.installed: pyproject.toml constraints.txt setup.py models/weights.txt $(wildcard models/fields/kernels/csrc/* tasks/stereo/csrc/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "digitize needs Python 3.11 to 3.13, found %d.%d: make install PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

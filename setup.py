@@ -1,7 +1,8 @@
 """Builds the CPU kernels: one C++ file, once for each instruction set. Everything else is in pyproject.toml.
 
-The libraries have a plain C interface and are loaded by ctypes (models/fields/kernels/cpu.py). They are optional: where
-there is no compiler the install succeeds, and training says at run time that it is slower.
+The libraries have a plain C interface and are loaded by ctypes (models/fields/kernels/cpu.py, tasks/stereo/kernel.py).
+They are optional: where there is no compiler the install succeeds; training says at run time that it is slower, and
+dense stereo that it cannot run.
 """
 
 import platform
@@ -11,7 +12,8 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = Path("models/fields/kernels/csrc")
+FIELDS = Path("models/fields/kernels/csrc/kernels.cpp")
+STEREO = Path("tasks/stereo/csrc/patchmatch.cpp")
 FLAGS = [
     "-std=c++17",
     "-O3",
@@ -31,19 +33,26 @@ BUILDS = {
 
 def kernels() -> list[Extension]:
     """One library an instruction set."""
-    builds = BUILDS if platform.machine() in ("x86_64", "AMD64") else {"portable": []}
-    return [
-        Extension(
-            f"models.fields.kernels._cpu_{name}",
-            [str(SOURCES / "kernels.cpp")],
-            depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
-            extra_compile_args=[*FLAGS, *flags],
-            extra_link_args=["-fopenmp"],
-            language="c++",
-            optional=True,
-        )
-        for name, flags in builds.items()
-    ]
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    builds = BUILDS if x86 else {"portable": []}
+    found = [library(f"models.fields.kernels._cpu_{name}", FIELDS, flags) for name, flags in builds.items()]
+    # a patch of 36 samples wastes fewer lanes of 8 than of 16: 61 instead of 77 ns
+    narrow = ["-mprefer-vector-width=256"] if x86 else []
+    plain = {name: [*flags, *narrow] for name, flags in builds.items() if name != "amx"}
+    return found + [library(f"tasks.stereo._patchmatch_{name}", STEREO, flags) for name, flags in plain.items()]
+
+
+def library(name: str, source: Path, flags: list[str]) -> Extension:
+    """A library of one file and the headers beside it."""
+    return Extension(
+        name,
+        [str(source)],
+        depends=[str(path) for path in sorted(source.parent.glob("*.h"))],
+        extra_compile_args=[*FLAGS, *flags],
+        extra_link_args=["-fopenmp"],
+        language="c++",
+        optional=True,
+    )
 
 
 class BuildKernels(build_ext):

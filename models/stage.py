@@ -26,6 +26,7 @@ class Stage(str):
 
     INGEST: ClassVar[Stage]
     POSE: ClassVar[Stage]
+    DENSE: ClassVar[Stage]
     TRAIN: ClassVar[Stage]
     SURFACE: ClassVar[Stage]
     QUALITY: ClassVar[Stage]
@@ -50,7 +51,7 @@ class Stage(str):
         )
 
 
-for _name in ("ingest", "pose", "train", "surface", "quality", "publish"):
+for _name in ("ingest", "pose", "dense", "train", "surface", "quality", "publish"):
     setattr(Stage, _name.upper(), Stage(_name))
 
 

@@ -61,6 +61,17 @@ def read_points(context: Context) -> dict[str, npt.NDArray[np.float64]] | None:
         return {"xyz": data["xyz"], "rgb": data["rgb"]}
 
 
+def read_visibility(context: Context, images: int) -> npt.NDArray[np.bool_] | None:
+    """[I, P] which of the poses' `images` see which sparse point; None when no stage has any points."""
+    if source_of(context, Stage.POSE, POINTS_FILE) is None:
+        return None
+    with np.load(fetch(context, Stage.POSE, POINTS_FILE)) as data:
+        first, index = data["visible_ptr"], data["visible_idx"]
+    seen = np.zeros((images, len(first) - 1), bool)
+    seen[index, np.repeat(np.arange(len(first) - 1), np.diff(first))] = True
+    return seen
+
+
 def has_model(context: Context) -> bool:
     """Whether the train stage ran for this asset."""
     return source_of(context, Stage.TRAIN, f"{MODEL_FOLDER}/{REPRESENTATION_FILE}") is not None

@@ -9,15 +9,17 @@ from typing import Any
 from models.artifacts import CAMERAS_FILE, MODEL_FOLDER, TRAIN_FILE
 from models.capture_kind import CaptureKind
 from models.digest import canonical_json
+from models.record import Record
 from models.results import StageRequest, StageResult
 from models.spec import AssetSpec, BatchSpec, MaskRole
+from models.stage import Inputs
 from tasks import registry
 from tasks.context import Context
 from tasks.stage_files import read_poses
 from tasks.train.outcome import Trained, rounded
 from tasks.train.scalars import FILE_NAME, write_scalars
 
-AFTER = ("pose",)
+AFTER = ("pose", "dense")
 DEFAULT_METHOD = "hash_density"
 SCALARS_FOLDER = "scalars"
 """An event file for TensorBoard; its times are steps, so that equal work gives equal bytes."""
@@ -43,6 +45,11 @@ def run(request: StageRequest, context: Context) -> StageResult:
     if scalars:
         write_scalars(context.output / SCALARS_FOLDER / FILE_NAME, sorted(scalars, key=itemgetter("step")))
     return StageResult(facts={**facts, **trained.measured}, lowered=dict(trained.lowered))
+
+
+def inputs(options: Record, capture_kind: str) -> Inputs:
+    """The poses, unless a method says otherwise."""
+    return Inputs(required=("pose",))
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:

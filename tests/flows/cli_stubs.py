@@ -50,6 +50,10 @@ class PoseOptions(Record):
     format: str = "transforms"
 
 
+class DenseOptions(Record):
+    edge_px: int = 960
+
+
 class TrainOptions(Record):
     steps: int = 1000
 
@@ -67,13 +71,15 @@ class PublishOptions(Record):
     targets: tuple[Any, ...] = ()
 
 
-OPTIONS = dict(
-    zip(
-        STAGES,
-        (IngestOptions, PoseOptions, TrainOptions, SurfaceOptions, QualityOptions, PublishOptions),
-        strict=True,
-    )
-)
+OPTIONS: dict[Stage, type[Record]] = {
+    Stage.INGEST: IngestOptions,
+    Stage.POSE: PoseOptions,
+    Stage.DENSE: DenseOptions,
+    Stage.TRAIN: TrainOptions,
+    Stage.SURFACE: SurfaceOptions,
+    Stage.QUALITY: QualityOptions,
+    Stage.PUBLISH: PublishOptions,
+}
 
 
 EXTERNAL = {Stage.INGEST: ("photos", "masks"), Stage.POSE: ("poses",), Stage.QUALITY: ("truth",)}
@@ -90,7 +96,7 @@ def _module(stage: Stage) -> ModuleType:
     return module
 
 
-MODULES = {stage: _module(stage) for stage in STAGES}
+MODULES = {stage: _module(stage) for stage in registry.stages()}
 
 
 def install() -> None:
@@ -119,7 +125,7 @@ def write_batch(folder: Path, *assets: str, extra: str = "") -> Path:
 
 
 RESULTS: dict[Stage, StageResult] = {
-    stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.TRAIN, Stage.SURFACE)
+    stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.DENSE, Stage.TRAIN, Stage.SURFACE)
 } | {
     Stage.POSE: StageResult(
         facts={"registered_share": 0.95, "tried": [{"rung": "sift exhaustive", "registered": 2, "error_px": 0.71234}]}

@@ -90,7 +90,7 @@ def test_the_next_method_is_tried_when_a_later_gate_rejects(tmp_path: Path) -> N
     assert str(tried) == "train sharp: rejected by quality"
     assert tried.reasons[0].code is ReasonCode.LOW_FIDELITY
     assert line.asked["publish"]["rejected"] == [tried.model_dump(mode="json")]
-    assert [each.state for each in status.stages.values()] == [StageState.COMMITTED] * 6
+    assert [status.stages[stage].state for stage in STAGES] == [StageState.COMMITTED] * 6
 
 
 def test_commits_alone_tell_which_method_is_in_use(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_commits_alone_tell_which_method_is_in_use(tmp_path: Path) -> None:
     }
     assert line.run(plan).phase is Phase.DONE and line.ran == []
     (forecasted,) = forecast(BatchPlan("demo", str(tmp_path / "store"), (_with_photos(plan),), {}), line.store)
-    assert {each.outlook for each in forecasted.stages.values()} == {StageOutlook.CACHED}
+    assert {forecasted.stages[stage].outlook for stage in STAGES} == {StageOutlook.CACHED}
     assert forecasted.stages[Stage.TRAIN].method == "soft"
     assert forecasted.choices == {Stage.TRAIN: ("sharp", "soft")} and len(forecasted.tried) == 1
 
@@ -214,7 +214,7 @@ def test_an_asset_s_own_choice_replaces_the_list_and_its_options_go_on_top(tmp_p
 
 def test_a_stage_that_needs_others_brings_them_and_nothing_more(tmp_path: Path) -> None:
     plan = planned(tmp_path)
-    assert plan.skipped == () and tuple(plan.stages) == STAGES
+    assert plan.skipped == (Stage.DENSE,) and tuple(plan.stages) == STAGES
     assert plan.stages[Stage.TRAIN].inputs == (Stage.POSE,)
     assert plan.stages[Stage.SURFACE].inputs == (Stage.POSE, Stage.TRAIN)
     assert plan.stages[Stage.QUALITY].inputs == STAGES[:4]
@@ -224,7 +224,7 @@ def test_a_stage_that_needs_others_brings_them_and_nothing_more(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("stages", "asset", "message"),
     [
-        ({"dense": {}}, {}, "stages.dense: expected one of the stages ingest, pose, train"),
+        ({"denser": {}}, {}, "stages.denser: expected one of the stages ingest, pose, dense, train"),
         ({"surface": {"method": "mesh"}}, {}, "takes mesh from stage train, found 'hash_density'"),
         ({"pose": {"method": "colmap"}}, {"poses": {"path": "p.json"}}, "a method that reads poses, found none among"),
         ({}, {"inputs": {"notes": "n.txt"}}, "expected a method that reads notes"),

@@ -167,8 +167,9 @@ def test_plan_says_what_runs_and_what_it_takes(tmp_path: Path) -> None:
     commit_line(path, "cup", until=Stage.POSE)
     document = ask("plan", path)
     cup, jug = document["assets"]
-    assert [each["state"] for each in cup["stages"].values()] == ["cached", "cached", "will_run", *["waits"] * 3]
-    assert [each["state"] for each in jug["stages"].values()] == ["will_run", *["waits"] * 5]
+    states = ["cached", "cached", "skipped", "will_run", *["waits"] * 3]
+    assert [each["state"] for each in cup["stages"].values()] == states
+    assert [each["state"] for each in jug["stages"].values()] == ["will_run", "waits", "skipped", *["waits"] * 4]
     assert cup["photos"] == 1 and jug["photos"] == 2
     own = jug["stages"]["train"]
     assert own["samples"] == 0 and own["seconds"] == {"low": 10.0, "expected": 20.0, "high": 40.0}
@@ -270,7 +271,7 @@ def test_a_rejected_asset_has_its_own_exit_code(tmp_path: Path) -> None:
     commit_line(path, "cup", until=Stage.POSE, results={Stage.POSE: reject})
     assert ask("status", path, code=ExitCode.REJECTED)["assets"][0]["reasons"][0]["code"] == "no_overlap"
     states = [each["state"] for each in ask("plan", path)["assets"][0]["stages"].values()]
-    assert states == ["cached", "cached", *["not_reached"] * 4]
+    assert states == ["cached", "cached", "skipped", *["not_reached"] * 4]
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from models.errors import DigitizeError, ReasonCode
 from models.stage import EVERY, Given, Inputs, Stage
 from tasks import registry
 
-BUILT_IN = ("ingest", "pose", "train", "surface", "quality", "publish")
+BUILT_IN = ("ingest", "pose", "dense", "train", "surface", "quality", "publish")
 
 
 class Entry:
@@ -52,19 +52,19 @@ def stage(name: str, after: tuple[str, ...], refines: tuple[str, ...] = ()) -> E
 def test_the_built_in_stages_are_in_their_order() -> None:
     assert registry.stages() == BUILT_IN
     assert all(registry.is_built_in(each) for each in registry.stages())
-    assert registry.position("train") == 2 and registry.position("unknown") == 6
+    assert registry.position("train") == 3 and registry.position("unknown") == 7
 
 
 def test_a_refining_stage_comes_before_every_other_reader(installed: list[Entry]) -> None:
     installed += [stage("mask", ("pose",), ("pose",)), stage("polish", ("surface",), ("surface",))]
-    order = ["ingest", "pose", "mask", "train", "surface", "polish", "quality", "publish"]
+    order = ["ingest", "pose", "mask", "dense", "train", "surface", "polish", "quality", "publish"]
     assert list(registry.stages()) == order
     assert registry.refiners(Stage.POSE) == ("mask",) and registry.refiners(Stage.SURFACE) == ("polish",)
 
 
 def test_refining_stages_order_themselves(installed: list[Entry]) -> None:
     installed += [stage("a_second", ("pose", "z_first"), ("pose",)), stage("z_first", ("pose",), ("pose",))]
-    assert list(registry.stages())[1:5] == ["pose", "z_first", "a_second", "train"]
+    assert list(registry.stages())[1:5] == ["pose", "z_first", "a_second", "dense"]
     assert registry.refiners(Stage.POSE) == ("z_first", "a_second")
 
 

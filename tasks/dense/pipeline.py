@@ -1,0 +1,133 @@
+"""Depth maps of all training photos, geometric rounds, fusion, and the files of the stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.artifacts import DENSE_FACTS_FILE, DENSE_FILE, DEPTH_FOLDER
+from models.camera import PosedImage, PoseSet, transform_points
+from models.digest import canonical_json
+from models.errors import ReasonCode
+from models.quality import Verdict
+from models.results import Reason, StageResult
+from tasks import stage_files
+from tasks.context import Context
+from tasks.dense.options import DenseOptions
+from tasks.dense.workset import Workset
+from tasks.stereo import estimate, kernel, views
+from tasks.stereo.fusion import Fusion, FusionSettings, MapView, Points
+from tasks.stereo.maps import DepthMap, depth_path, write_depth_map
+
+FUSION_SHARE = 0.1
+"""Of the progress."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared with what, and where depth is searched; one entry a photo."""
+
+    sources: list[tuple[int, ...]]
+    ranges: list[estimate.DepthRange]
+
+
+def make_dense(options: DenseOptions, context: Context) -> StageResult:
+    """Run the stage."""
+    kernel.require_library()
+    poses = stage_files.read_poses(context)
+    images = poses.of_split("train")
+    plan = make_plan(poses, images, options, context)
+    work = Workset(images, poses.world_from_field, options, context)
+    rounds = 1 + options.geometric_rounds
+    for round_ in range(rounds):
+        work.maps(round_)
+        for k in range(len(images)):
+            context.check()
+            if not work.restore(round_, k):
+                work.keep(round_, k, _depth_map(round_, k, plan, work, options, context))
+            done = (round_ + (k + 1) / len(images)) / rounds
+            context.progress((1 - FUSION_SHARE) * done, f"depth of photo {k + 1} of {len(images)}", {"round": round_})
+    points, rows = _fuse(poses, plan, work, options, context)
+    facts: dict[str, Any] = {"photos": len(images), "edge_px": options.edge_px, "points": len(points.xyz)}
+    facts["covered"] = round(float(np.mean([row["agreed"] for row in rows])), 4) if rows else 0.0
+    (context.output / DENSE_FACTS_FILE).write_bytes(canonical_json({**facts, "maps": rows}) + b"\n")
+    if len(points.xyz) == 0:
+        message = f"expected surface points on which {options.least_views + 1} photos agree, found none in the region"
+        hint = "Photograph with more overlap and even light; surfaces of one plain colour cannot be measured by stereo."
+        reason = Reason.of(ReasonCode.EMPTY_SURFACE, message, hint=hint)
+        return StageResult(facts=facts, verdict=Verdict.REJECT, reasons=(reason,))
+    _write_points(context.output / DENSE_FILE, points)
+    return StageResult(facts=facts)
+
+
+def make_plan(poses: PoseSet, images: tuple[PosedImage, ...], options: DenseOptions, context: Context) -> Plan:
+    """Sources and depth ranges from the sparse points; without any, from a ball in the region."""
+    points = stage_files.read_points(context)
+    visible = stage_files.read_visibility(context, len(poses.images))
+    if points is not None and visible is not None and len(points["xyz"]) > 0:
+        xyz = points["xyz"]
+        chosen = np.array([image.split == "train" for image in poses.images])
+        seen: npt.NDArray[np.bool_] = visible[chosen]
+    else:
+        xyz = views.region_points(poses.world_from_field)
+        seen = views.facing_points(images, poses.world_from_field, xyz)
+    sources = views.choose_sources(images, xyz, seen, options.views)
+    ranges = [views.depth_range(image, poses.world_from_field, xyz, s) for image, s in zip(images, seen, strict=True)]
+    return Plan(sources, ranges)
+
+
+def _depth_map(round_: int, k: int, plan: Plan, work: Workset, options: DenseOptions, context: Context) -> DepthMap:
+    """The map of one photo in one round; empty where it has no sources."""
+    camera, sources = work.cameras[k], plan.sources[k]
+    if not sources:
+        shape = (camera.height, camera.width)
+        return DepthMap(np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32))
+    settings = estimate.StereoSettings(iterations=options.iterations, worst_cost=1.0 - options.least_confidence)
+    photo, others = work.photo(k), [work.photo(j) for j in sources]
+    seed = context.request.seed + 1000 * round_ + k
+    if round_ == 0:
+        return estimate.estimate(photo, others, settings, plan.ranges[k], seed, context.threads)
+    before = work.maps(round_ - 1)
+    theirs = [before(j) for j in sources]
+    return estimate.refine(photo, others, settings, plan.ranges[k], before(k), theirs, seed, context.threads)
+
+
+def _fuse(
+    poses: PoseSet, plan: Plan, work: Workset, options: DenseOptions, context: Context
+) -> tuple[Points, list[dict[str, Any]]]:
+    """The points inside the region, and facts about each map; writes the maps where others agree with them."""
+    (context.output / DEPTH_FOLDER).mkdir(exist_ok=True)
+    maps = work.maps(options.geometric_rounds)
+    rows = zip(work.cameras, work.images, plan.sources, strict=True)
+    map_views = [MapView(camera, image.c2w, sources) for camera, image, sources in rows]
+    fusion = Fusion(map_views, maps, FusionSettings(least_views=options.least_views))
+    field_from_world = np.linalg.inv(np.array(poses.world_from_field))
+    parts, facts = [], []
+    for k, image in enumerate(work.images):
+        context.check()
+        found, agreed = fusion.add(k, work.rgb(k))
+        inside = np.asarray((np.abs(transform_points(field_from_world, found.xyz)) <= 1.0).all(1))
+        parts.append(found.where(inside))
+        write_depth_map(context.output / depth_path(image), maps(k).where(agreed))
+        shares = {"filled": maps(k).depth > 0, "agreed": agreed}
+        row: dict[str, Any] = {"name": image.name, "sources": [work.images[j].name for j in plan.sources[k]]}
+        facts.append(row | {name: round(float(share.mean()), 4) for name, share in shares.items()})
+        share = 1 - FUSION_SHARE + FUSION_SHARE * (k + 1) / len(work.images)
+        context.progress(share, f"fused photo {k + 1} of {len(work.images)}", {})
+    return Points.joined(parts), facts
+
+
+def _write_points(path: Path, points: Points) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            xyz=points.xyz,
+            normal=points.normal,
+            rgb=points.rgb,
+            views=points.views,
+            confidence=points.confidence,
+        )

@@ -1,0 +1,77 @@
+"""From oriented points to a mesh, and what every mesh of dense stereo gets: parts, orientation, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from models.camera import Matrix4, similarity_scale
+from models.mesh.mesh import Mesh
+from models.mesh.topology import components, face_areas, keep_faces, vertex_normals
+from tasks.stereo.fusion import Points
+
+COLOUR_NEIGHBOURS = 4
+_BATCH = 1 << 19
+Check = Callable[[], None]
+
+
+def poisson_mesh(points: Points, world_from_field: Matrix4, resolution: int, trim: float) -> Mesh:
+    """Screened Poisson (Kazhdan and Hoppe 2013) of the fused points, in one thread so that it is the same each time.
+
+    Args:
+        resolution: cells along the region's side, rounded up to a power of two; points are thinned to one a cell.
+        trim: parts further from all points than this share of the region's side are dropped; they are guesses.
+    """
+    import open3d
+    from scipy.spatial import cKDTree
+
+    side = 2.0 * similarity_scale(world_from_field)
+    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points.xyz.astype(np.float64)))
+    cloud.normals = open3d.utility.Vector3dVector(points.normal.astype(np.float64))
+    cloud = cloud.voxel_down_sample(side / resolution)
+    # the octree spans the points, 1.1 times as wide, not the region
+    extent = float(np.ptp(points.xyz, axis=0).max()) * 1.1
+    depth = int(np.clip(np.ceil(np.log2(max(2.0, resolution * extent / side))), 5, 12))
+    found, _ = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=depth, n_threads=1)
+    mesh = _mesh(found)
+    if len(mesh.faces) == 0:
+        return mesh
+    distance, _ = cKDTree(np.asarray(cloud.points)).query(mesh.vertices, workers=1)
+    near = distance <= trim * side
+    return keep_faces(mesh, np.asarray(near[mesh.faces].all(1)))
+
+
+def without_small_parts(mesh: Mesh, share: float) -> Mesh:
+    """The mesh without components of less than `share` of its area."""
+    if len(mesh.faces) == 0:
+        return mesh
+    label = components(mesh.faces)
+    areas = np.bincount(label, face_areas(mesh))
+    return keep_faces(mesh, np.asarray((areas >= share * areas.sum())[label]))
+
+
+def finished(mesh: Mesh, points: Points, check: Check = lambda: None) -> Mesh:
+    """The mesh with its faces towards the cameras that saw the points, and the points' colours at its vertices."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(points.xyz)
+    normals = vertex_normals(mesh)
+    colors = np.zeros((len(mesh.vertices), 3), np.uint8)
+    agreement = 0.0
+    count = min(COLOUR_NEIGHBOURS, len(points.xyz))
+    for start in range(0, len(mesh.vertices), _BATCH):
+        check()
+        part = slice(start, start + _BATCH)
+        near = tree.query(mesh.vertices[part], count, workers=1)[1].reshape(-1, count)
+        agreement += float((points.normal[near[:, 0]] * normals[part]).sum())
+        colors[part] = np.round(points.rgb[near].astype(np.float64).mean(1)).astype(np.uint8)
+    faces = mesh.faces if agreement >= 0 else np.ascontiguousarray(mesh.faces[:, ::-1])
+    return Mesh(mesh.vertices, faces, colors=colors)
+
+
+def _mesh(found: Any) -> Mesh:
+    """An Open3D mesh as plain arrays."""
+    vertices = np.array(found.vertices, dtype=np.float64).reshape(-1, 3)
+    return Mesh(vertices, np.array(found.triangles, dtype=np.int64).reshape(-1, 3))
