@@ -17,6 +17,7 @@ from models.artifacts import INDEX_FILE, MODEL_FOLDER, POINTS_FILE, POSES_FILE
 from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
 from models.photos import PhotoIndex
+from models.points import SparsePoints
 from models.representation import REPRESENTATION_FILE, Representation, load_representation
 from models.stage import Stage
 from tasks import registry
@@ -59,6 +60,13 @@ def read_points(context: Context) -> dict[str, npt.NDArray[np.float64]] | None:
         return None
     with np.load(fetch(context, Stage.POSE, POINTS_FILE)) as data:
         return {"xyz": data["xyz"], "rgb": data["rgb"]}
+
+
+def read_sparse(context: Context) -> SparsePoints | None:
+    """The sparse points with the images that see them; None when no stage has any."""
+    if source_of(context, Stage.POSE, POINTS_FILE) is None:
+        return None
+    return SparsePoints.read(fetch(context, Stage.POSE, POINTS_FILE))
 
 
 def has_model(context: Context) -> bool:
