@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasks.mask.photos import MaskPhotos, PhotoMask
+from tasks.mask.photos import ON, OPEN, MaskPhotos, PhotoMask
 
 MIN_VIEWS = 3
 """Photos that must see a point before their agreement counts."""
@@ -26,7 +26,7 @@ class Agreement:
     on: npt.NDArray[np.int64]
     """[P] photos whose mask has the point on the object."""
     seen: npt.NDArray[np.int64]
-    """[P] photos with a mask that see the point."""
+    """[P] photos that see the point clear of their mask's outline."""
 
     @property
     def counted(self) -> npt.NDArray[np.bool_]:
@@ -53,15 +53,15 @@ def votes(photos: MaskPhotos, masks: Sequence[PhotoMask]) -> Agreement:
     for mask in masks:
         if mask.state != "dropped":
             points = photos.seen_by[mask.index]
-            seen[points] += 1
-            on[points] += mask.labels
+            seen[points] += mask.labels != OPEN
+            on[points] += mask.labels == ON
     return Agreement(on, seen)
 
 
 def disagreeing_share(photos: MaskPhotos, mask: PhotoMask, agreement: Agreement) -> float:
     """Share of a photo's counted points that its mask labels otherwise than most photos; 0 for too few points."""
     points = photos.seen_by[mask.index]
-    counted = agreement.counted[points]
+    counted = agreement.counted[points] & (mask.labels != OPEN)
     if counted.sum() < _MIN_SEEN:
         return 0.0
-    return float((mask.labels != agreement.inside[points])[counted].mean())
+    return float(((mask.labels == ON) != agreement.inside[points])[counted].mean())

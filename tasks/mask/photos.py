@@ -18,6 +18,11 @@ from tasks.stage_files import fetch_picture
 OUTLINE_EDGE_PX = 400
 """Long edge of the small masks that the hull is carved with and compared to."""
 FOLDER = "masks"
+TOLERANCE_PX = 2.0
+"""How far automatic outlines may lie beside the object's: the network sees the object at 320 px."""
+OFF, ON, OPEN = 0, 1, -1
+"""Labels of sparse points: beside the object, on it, or within the tolerance of its outline."""
+_DIRECTIONS = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [0.7, 0.7], [0.7, -0.7], [-0.7, 0.7], [-0.7, -0.7]])
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class PhotoMask:
     """Of the image in the PoseSet."""
     outline: Mask
     """[h, w] the mask at a small size."""
-    labels: npt.NDArray[np.bool_]
-    """[S] whether each sparse point that the photo sees falls on the object, in the order of `seen_by`."""
+    labels: npt.NDArray[np.int8]
+    """[S] `ON`, `OFF` or `OPEN` for each sparse point that the photo sees, in the order of `seen_by`."""
     undecided: float
     """Share of the pixels that the method was not sure of."""
     state: str = "found"
@@ -79,11 +84,13 @@ class MaskPhotos:
         """Remove a photo's mask from the outputs."""
         (self._context.output / mask_path(self.images[index])).unlink(missing_ok=True)
 
-    def _labels(self, index: int, mask: Mask) -> npt.NDArray[np.bool_]:
+    def _labels(self, index: int, mask: Mask) -> npt.NDArray[np.int8]:
         image = self.images[index]
         uv, _ = project(image.camera, image.c2w, self.points.xyz[self.seen_by[index]])
-        pixel = np.clip(uv, 0, [image.camera.width - 1, image.camera.height - 1]).astype(np.int64)
-        return np.asarray(mask[pixel[:, 1], pixel[:, 0]])
+        around = uv[:, None] + TOLERANCE_PX * _DIRECTIONS
+        pixel = np.clip(around, 0, [image.camera.width - 1, image.camera.height - 1]).astype(np.int64)
+        on = mask[pixel[..., 1], pixel[..., 0]]
+        return np.where(on.all(1), ON, np.where(on.any(1), OPEN, OFF)).astype(np.int8)
 
 
 def mask_path(image: PosedImage) -> str:

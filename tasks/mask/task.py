@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 AFTER = ("ingest", "pose")
 REFINES = ("pose",)
-TOLERANCE_PX = 2.0
-"""How far automatic outlines may lie beside the object's: the network sees the object at 320 px."""
 
 
 def run(request: StageRequest, context: Context) -> StageResult:
@@ -84,7 +82,7 @@ def _write_poses(
     from models.digest import canonical_json
     from models.stage import Stage
     from tasks.mask.gate import level_frame
-    from tasks.mask.photos import mask_path
+    from tasks.mask.photos import TOLERANCE_PX, mask_path
     from tasks.mask.region import fit_region
     from tasks.stage_files import read_facts
 

@@ -12,7 +12,8 @@ from models.camera import Camera, FloatArray, project
 
 _CELLS = 56
 _RIM = 0.05
-_AGREE = 0.9
+AGREE = 0.9
+"""Share of the photos that frame a point that must have it inside: masks drawn by hand forget parts."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -29,12 +30,15 @@ def outlines_object(masks: Sequence[Mask]) -> bool:
     return bool(outside) and float(np.median(outside)) > 0.5
 
 
-def inside_masks(masks: Sequence[Mask], cameras: Sequence[Camera], c2w: FloatArray, points: FloatArray) -> Mask:
-    """[P] whether each point falls inside the masks of nearly all photos that have it in frame.
+def inside_masks(
+    masks: Sequence[Mask], cameras: Sequence[Camera], c2w: FloatArray, points: FloatArray, agree: float = AGREE
+) -> Mask:
+    """[P] whether each point falls inside the masks of nearly all photos that frame it, and half of all frame it.
 
     Args:
         masks: one [H, W] a camera, of that camera's size.
         points: [P, 3] in the world.
+        agree: share of the photos that frame a point that must have it inside.
     """
     framed, missed = np.zeros(len(points), np.int32), np.zeros(len(points), np.int32)
     left = np.arange(len(points))
@@ -45,9 +49,9 @@ def inside_masks(masks: Sequence[Mask], cameras: Sequence[Camera], c2w: FloatArr
         framed[left] += ok
         missed[left[ok]] += ~mask[pixel[:, 1], pixel[:, 0]]
         # a point that already misses too many photos cannot be inside any more
-        left = left[missed[left] <= (1.0 - _AGREE) * len(cameras) + 1e-9]
+        left = left[missed[left] <= (1.0 - agree) * len(cameras) + 1e-9]
     enough = (framed >= 0.5 * len(cameras)) & (framed >= 2)
-    kept = enough & (framed - missed >= _AGREE * framed)
+    kept = enough & (framed - missed >= agree * framed)
     inside = np.zeros(len(points), bool)
     inside[left] = kept[left]
     return inside
@@ -91,8 +95,8 @@ class Hull:
     """Edge of a cell in the world."""
 
     def silhouette(self, camera: Camera, c2w: FloatArray) -> Mask:
-        """[H, W] the pixels that the hull covers: each cell as a square of its size, a pixel at least."""
-        from scipy.ndimage import maximum_filter
+        """[H, W] the pixels that the hull covers: each cell as a square of about its size."""
+        from scipy.ndimage import grey_closing, maximum_filter
 
         picture = np.zeros((camera.height, camera.width), np.uint8)
         uv, depth = project(camera, c2w, self.cells)
@@ -101,8 +105,10 @@ class Hull:
             return picture > 0
         pixel = uv[ok].astype(np.int64)
         picture[pixel[:, 1], pixel[:, 0]] = 1
-        size = max(1, round(self.cell * camera.fx / float(np.median(depth[ok]))))
-        return np.asarray(maximum_filter(picture, size=size | 1) > 0)
+        size = int(self.cell * camera.fx / float(np.median(depth[ok])))
+        solid = maximum_filter(picture, size=max(1, size - 1 + size % 2))
+        # squares of whole pixels leave gaps between them, which closing fills without moving the outline
+        return np.asarray(grey_closing(solid, size=(3, 3)) > 0)
 
 
 def carve(
@@ -112,6 +118,7 @@ def carve(
     bounds: tuple[FloatArray, FloatArray],
     level: FloatArray,
     cells: int,
+    agree: float = AGREE,
 ) -> Hull | None:
     """The visual hull inside a level box, in cubes; None when nothing is left.
 
@@ -120,6 +127,7 @@ def carve(
         bounds: corners [3], [3] of the box in the level frame, as `hull_bounds` gives them.
         level: [3, 3] rows of the level frame.
         cells: along the box's longest side.
+        agree: as for `inside_masks`.
     """
     from scipy.ndimage import binary_erosion
 
@@ -128,7 +136,7 @@ def carve(
     counts = np.maximum(1, np.ceil((high - low) / cell)).astype(np.int64)
     steps = [a + cell * (np.arange(count) + 0.5) for a, count in zip(low, counts, strict=True)]
     grid = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3) @ level
-    solid = inside_masks(masks, cameras, c2w, grid).reshape(tuple(counts))
+    solid = inside_masks(masks, cameras, c2w, grid, agree).reshape(tuple(counts))
     if not solid.any():
         return None
     shell = solid & ~binary_erosion(solid)
