@@ -50,6 +50,10 @@ class PoseOptions(Record):
     format: str = "transforms"
 
 
+class MaskOptions(Record):
+    weights_missing: bool = False
+
+
 class TrainOptions(Record):
     steps: int = 1000
 
@@ -70,7 +74,7 @@ class PublishOptions(Record):
 OPTIONS = dict(
     zip(
         STAGES,
-        (IngestOptions, PoseOptions, TrainOptions, SurfaceOptions, QualityOptions, PublishOptions),
+        (IngestOptions, PoseOptions, MaskOptions, TrainOptions, SurfaceOptions, QualityOptions, PublishOptions),
         strict=True,
     )
 )
@@ -119,7 +123,7 @@ def write_batch(folder: Path, *assets: str, extra: str = "") -> Path:
 
 
 RESULTS: dict[Stage, StageResult] = {
-    stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.TRAIN, Stage.SURFACE)
+    stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.MASK, Stage.TRAIN, Stage.SURFACE)
 } | {
     Stage.POSE: StageResult(
         facts={"registered_share": 0.95, "tried": [{"rung": "sift exhaustive", "registered": 2, "error_px": 0.71234}]}
