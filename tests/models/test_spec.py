@@ -55,9 +55,7 @@ def test_good_spec_and_its_paths(tmp_path: Path) -> None:
 
 def test_masks_are_a_folder_or_a_word(tmp_path: Path) -> None:
     def masks(text: str) -> AssetSpec:
-        return load_spec(write(tmp_path, GOOD.replace("photos: photos/pot", f"photos: photos/pot{text}"))).spec.assets[
-            0
-        ]
+        return load_spec(write(tmp_path, GOOD.replace(POT, POT + text))).spec.assets[0]
 
     assert masks("").masks is AutomaticMasks.AUTO and masks("").given_masks is None
     assert masks("\n    masks: none").masks is AutomaticMasks.NONE
@@ -81,24 +79,9 @@ def test_masks_are_a_folder_or_a_word(tmp_path: Path) -> None:
             9,
             "scale 'turntable' is not built yet; built: known_distance, none",
         ),
-        (
-            "photos: photos/pot",
-            "photos: photos/pot\n    masks: yes-please",
-            6,
-            "assets[0].masks: expected 'auto', 'geometry' or",
-        ),
-        (
-            "photos: photos/pot",
-            "photos: photos/pot\n    masks:\n      role: ignore",
-            6,
-            "masks.path: this key is required",
-        ),
-        (
-            "photos: photos/pot",
-            "photos: photos/pot\n    masks:\n      path: m\n      rule: x",
-            8,
-            "masks.rule: no such key",
-        ),
+        (POT, f"{POT}\n    masks: some", 6, "assets[0].masks: expected 'auto', 'geometry' or 'none', found 'some'"),
+        (POT, f"{POT}\n    masks:\n      role: ignore", 6, "assets[0].masks.path: this key is required"),
+        (POT, f"{POT}\n    masks:\n      path: m\n      rule: x", 8, "assets[0].masks.rule: no such key"),
         ("{kind: none}", "{kind: gps}", 6, "scale 'gps' is not built yet"),
         ("{kind: none}", "{kind: none, distance_m: 2}", 6, "expected no distance_m"),
         ("b: {pixels: {a.jpg: [5, 6], b.jpg: [7, 8]}}", "b: {pixels: {a.jpg: [5, 6]}}", 13, "at least 2"),

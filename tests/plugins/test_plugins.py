@@ -127,7 +127,7 @@ def _check_gc(batch: Path, environment: dict[str, str]) -> None:
     other = batch.parent / "other.yaml"
     other.write_text(yaml.safe_dump(spec, sort_keys=False))
     waste = digitize("gc", str(other), *command, **environment)["waste"]
-    assert sorted(each["prefix"].split("/")[2] for each in waste) == sorted(STAGES[2:])
+    assert sorted(each["prefix"].split("/")[2] for each in waste) == sorted(STAGES[3:])
 
 
 def test_without_the_packages_the_specification_is_refused_with_its_lines(batch: Path) -> None:
