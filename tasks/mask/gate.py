@@ -56,7 +56,7 @@ def common_point(photos: MaskPhotos) -> FloatArray:
 
 
 def hull_of(
-    photos: MaskPhotos, masks: Sequence[PhotoMask], check: Callable[[], None]
+    photos: MaskPhotos, masks: Sequence[PhotoMask], check: Callable[[], None], agree: float = _AGREE
 ) -> tuple[Hull, tuple[FloatArray, FloatArray]] | None:
     """The visual hull of the masks that are believed, and its box in the level frame; None where it is not closed."""
     believed = [mask for mask in masks if mask.state != "dropped"]
@@ -71,7 +71,7 @@ def hull_of(
     if bounds is None:
         return None
     check()
-    hull = carve(outlines, cameras, c2w, bounds, level, _CELLS, _AGREE)
+    hull = carve(outlines, cameras, c2w, bounds, level, _CELLS, agree)
     return None if hull is None else (hull, bounds)
 
 

@@ -38,7 +38,8 @@ class PhotoMask:
     undecided: float
     """Share of the pixels that the method was not sure of."""
     state: str = "found"
-    """`found`, `mended` (found anew with the hull of the other photos) or `dropped` (not believed)."""
+    """`found`, `trimmed` (to the hull of all photos), `mended` (found anew with the hull of the other
+    photos) or `dropped` (not believed)."""
 
     def as_dropped(self) -> PhotoMask:
         """The same mask, not believed."""
@@ -69,6 +70,11 @@ class MaskPhotos:
             raise ValueError(f"expected a picture of {self.images[index].name}, found none")
         with Image.open(fetch_picture(self._context, path)) as image:
             return np.asarray(image.convert("RGB"))
+
+    def mask(self, index: int) -> Mask:
+        """[H, W] the mask that was kept for a photo."""
+        with Image.open(self._context.output / mask_path(self.images[index])) as image:
+            return np.asarray(image) > 0
 
     def keep(self, index: int, mask: Mask, undecided: float, state: str = "found") -> PhotoMask:
         """Write a photo's mask [H, W], true on the object, and note what the gate asks for."""

@@ -45,7 +45,7 @@ def run(request: StageRequest, context: Context) -> StageResult:
     photos = MaskPhotos(poses, points, context)
     masks, judgement = method.find_masks(photos, options, context)
     facts |= {"scene_mode": bool(judgement.reasons), "reasons": list(judgement.reasons), **judgement.figures}
-    for state in ("mended", "dropped"):
+    for state in ("trimmed", "mended", "dropped"):
         facts[state] = [poses.images[mask.index].name for mask in masks if mask.state == state]
     if judgement.reasons:
         shutil.rmtree(context.output / FOLDER, ignore_errors=True)

@@ -1,7 +1,8 @@
 """Masks by a network that finds what stands out, checked against the cameras and the sparse points.
 
 A photo whose mask labels many sparse points otherwise than the other photos do gets it anew, with the others' hull as
-the part to look at; a photo that still disagrees gets no mask.
+the part to look at; a photo that still disagrees gets no mask. Where few points disagree, what lies beside the hull is
+cut off, if that makes the photo agree better.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from tasks.mask.agreement import Agreement
     from tasks.mask.gate import Judgement
     from tasks.mask.photos import MaskPhotos, PhotoMask
-    from tasks.saliency.find import Box, Network
+    from tasks.saliency.find import Network
+    from tasks.silhouettes.hull import Mask
 
 VERSION = "1"
 EXTERNAL = (WEIGHTS,)
 PRESETS: dict[str, dict[str, object]] = {}
+_HULL_DILATION = 0.03
+"""How far beyond the hull a photo may show the object, as a share of its size."""
 
 
 class Options(MaskOptions):
@@ -45,7 +49,8 @@ class Options(MaskOptions):
 class _Hull:
     """Where the other photos say the object is."""
 
-    boxes: dict[int, Box]
+    outlines: dict[int, Mask]
+    """[h, w] the hull in those photos that it was asked for, a little wider."""
     agreement: Agreement
 
 
@@ -85,51 +90,70 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
 def mend(
     photos: MaskPhotos, masks: list[PhotoMask], network: Network, options: Options, context: Context
 ) -> list[PhotoMask]:
-    """Find masks that disagree with the others anew, or give them up."""
+    """Trim masks that disagree a little to the hull of all; find those that disagree much anew, or drop them."""
     from tasks.mask.agreement import disagreeing_share, votes
 
     agreement = votes(photos, masks)
-    wrong = [m.index for m in masks if disagreeing_share(photos, m, agreement) > options.max_disagreement]
-    if not wrong:
+    shares = {mask.index: disagreeing_share(photos, mask, agreement) for mask in masks}
+    wrong = [index for index, share in shares.items() if share > options.max_disagreement]
+    if not any(shares.values()):
         return masks
     trusted = [mask.as_dropped() if mask.index in wrong else mask for mask in masks]
-    hull = _hull(photos, trusted, wrong, context)
-    mended = list(trusted)
-    for index in wrong:
+    hull = _hull(photos, trusted, [index for index, share in shares.items() if share > 0], context)
+    mended = []
+    for mask in trusted:
         context.check()
-        new = None if hull is None else _anew(photos, index, hull, network, options)
-        if new is None:
-            photos.discard(index)
+        if mask.index in wrong:
+            new = None if hull is None else _anew(photos, mask.index, hull, network, options)
+            if new is None:
+                photos.discard(mask.index)
+            mended.append(new or mask)
         else:
-            mended[index] = new
+            mended.append(mask if hull is None else _trimmed(photos, mask, hull))
     return mended
 
 
-def _hull(photos: MaskPhotos, trusted: list[PhotoMask], wrong: list[int], context: Context) -> _Hull | None:
+def _hull(photos: MaskPhotos, trusted: list[PhotoMask], wanted: list[int], context: Context) -> _Hull | None:
     from tasks.mask.agreement import votes
     from tasks.mask.gate import hull_of
-    from tasks.saliency.find import object_box
+    from tasks.silhouettes.hull import AGREE
     from tasks.silhouettes.outlines import dilate
 
-    found = hull_of(photos, trusted, context.check)
+    found = hull_of(photos, trusted, context.check, AGREE)
     if found is None:
         return None
-    boxes = {}
-    for index in wrong:
-        camera = photos.images[index].camera
-        outline = dilate(found[0].silhouette(photos.small[index], photos.c2w[index]), 0.03)
-        box = object_box(outline.astype(float), (camera.height, camera.width), margin=0.0)
-        if box is not None:
-            boxes[index] = box
-    return _Hull(boxes, votes(photos, trusted))
+    outlines = {k: dilate(found[0].silhouette(photos.small[k], photos.c2w[k]), _HULL_DILATION) for k in wanted}
+    return _Hull(outlines, votes(photos, trusted))
 
 
 def _anew(photos: MaskPhotos, index: int, hull: _Hull, network: Network, options: Options) -> PhotoMask | None:
+    """The mask found inside the hull's box; None where it still disagrees."""
     from tasks.mask.agreement import disagreeing_share
-    from tasks.saliency.find import find_in_box
+    from tasks.saliency.find import find_in_box, object_box
 
-    if index not in hull.boxes:
+    camera = photos.images[index].camera
+    box = object_box(hull.outlines[index].astype(float), (camera.height, camera.width), margin=0.0)
+    if box is None:
         return None
-    found = find_in_box(network, photos.picture(index), hull.boxes[index])
+    found = find_in_box(network, photos.picture(index), box)
     mask = photos.keep(index, found.mask >= 0.5, found.undecided, "mended")
     return mask if disagreeing_share(photos, mask, hull.agreement) <= options.max_disagreement else None
+
+
+def _trimmed(photos: MaskPhotos, mask: PhotoMask, hull: _Hull) -> PhotoMask:
+    """The mask without what lies beside the hull (a scale bar that only some photos take for the object), if it then
+    agrees better with the other photos."""
+    import numpy as np
+    from PIL import Image
+
+    from tasks.mask.agreement import disagreeing_share
+
+    if mask.index not in hull.outlines:
+        return mask
+    camera, before = photos.images[mask.index].camera, photos.mask(mask.index)
+    outline = Image.fromarray(hull.outlines[mask.index].astype(np.uint8) * 255)
+    inside = np.asarray(outline.resize((camera.width, camera.height), Image.Resampling.BILINEAR)) >= 128
+    new = photos.keep(mask.index, before & inside, mask.undecided, "trimmed")
+    if disagreeing_share(photos, new, hull.agreement) < disagreeing_share(photos, mask, hull.agreement):
+        return new
+    return photos.keep(mask.index, before, mask.undecided, mask.state)

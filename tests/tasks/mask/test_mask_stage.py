@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models.camera import PoseSet, transform_points
+from models.camera import PosedImage, PoseSet, project, transform_points
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.mesh.mesh import Mesh
@@ -120,6 +120,31 @@ def test_a_wrong_mask_is_mended_by_the_hull_of_the_others(capture: MaskCapture) 
     assert result.facts["mended"] == ["view_003.jpg"] and result.facts["dropped"] == []
     assert capture.overlaps(context)[3] > 0.9
     assert [row["state"] for row in facts_of(context)["photos"]].count("mended") == 1
+
+
+def test_a_thing_beside_the_object_in_one_photo_is_cut_off(capture: MaskCapture) -> None:
+    poses, points = capture.poses, dict(np.load(capture.folder / "points.npz"))
+    image = poses.images[2]
+    ahead = np.array([[-0.27, -0.1, 1.0]]) * 5.0  # of the camera: left of the body
+    thing = transform_points(image.c2w, ahead)
+    (u, v), _ = (each[0] for each in project(image.camera, image.c2w, thing))
+    behind = green(2)
+    behind[int(v) - 8 : int(v) + 8, int(u) - 8 : int(u) + 8] = (200, 30, 30)
+    capture.paste(2, behind)
+    seers = [k for k, each in enumerate(poses.images) if _frames(each, thing)]
+    points["xyz"] = np.concatenate([points["xyz"], np.repeat(thing, 3, 0)])
+    points["visible_ptr"] = np.r_[points["visible_ptr"], points["visible_ptr"][-1] + len(seers) * np.arange(1, 4)]
+    points["visible_idx"] = np.r_[points["visible_idx"], np.tile(seers, 3)].astype(np.int32)
+    np.savez(capture.folder / "points.npz", **points)
+    context = capture.context()
+    result = run(context)
+    assert result.facts["trimmed"] == ["view_002.jpg"] and result.facts["scene_mode"] is False
+    assert min(capture.overlaps(context)) > 0.97
+
+
+def _frames(image: PosedImage, point: npt.NDArray[np.float64]) -> bool:
+    uv, depth = project(image.camera, image.c2w, point)
+    return bool(depth[0] > 0 and (uv[0] > 0).all() and (uv[0] < [image.camera.width, image.camera.height]).all())
 
 
 def test_a_photo_that_stays_wrong_gets_no_mask(capture: MaskCapture) -> None:
