@@ -88,10 +88,11 @@ def _check_exported(folder: Path) -> None:
 def _check_region(batch: Path, asset: dict[str, Any], manifest: dict[str, Any]) -> None:
     """The published poses are the refining stage's, not the pose stage's."""
     work = batch.parent / "store" / "work" / asset["id"]
-    found = []
-    for stage in ("mask", "widen"):
-        (path,) = (work / stage / asset["stages"][stage]["key"]).glob("attempts/*/poses.json")
-        found.append(np.array(json.loads(path.read_text())["world_from_field"]))
+    regions = {}
+    for stage in ("pose", "mask", "widen"):  # in scene mode the mask stage has no poses of its own
+        for path in (work / stage / asset["stages"][stage]["key"]).glob("attempts/*/poses.json"):
+            regions[stage] = np.array(json.loads(path.read_text())["world_from_field"])
+    found = list(regions.values())[-2:]
     published = json.loads((Path(asset["model"]).parent / "poses.json").read_text())["world_from_field"]
     assert np.linalg.norm(found[1][:3, 0]) == pytest.approx(1.3 * np.linalg.norm(found[0][:3, 0]))
     assert np.array_equal(found[1], np.array(published))

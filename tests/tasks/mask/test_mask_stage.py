@@ -129,7 +129,7 @@ def test_a_thing_beside_the_object_in_one_photo_is_cut_off(capture: MaskCapture)
     thing = transform_points(image.c2w, ahead)
     (u, v), _ = (each[0] for each in project(image.camera, image.c2w, thing))
     behind = green(2)
-    behind[int(v) - 8 : int(v) + 8, int(u) - 8 : int(u) + 8] = (200, 30, 30)
+    behind[int(v) - 16 : int(v) + 16, int(u) - 16 : int(u) + 16] = (200, 30, 30)
     capture.paste(2, behind)
     seers = [k for k, each in enumerate(poses.images) if _frames(each, thing)]
     points["xyz"] = np.concatenate([points["xyz"], np.repeat(thing, 3, 0)])
