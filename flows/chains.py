@@ -159,7 +159,8 @@ def _merged(common: StageChoice, own: StageChoice, place: Place) -> _Choice:
 
 
 def _given(asset: AssetSpec, outputs: Mapping[str, str]) -> Given:
-    return Given(str(asset.capture_kind), frozenset(given_places(asset)), dict(outputs))
+    masks = "given" if asset.given_masks else str(asset.masks)
+    return Given(str(asset.capture_kind), frozenset(given_places(asset)), dict(outputs), masks)
 
 
 def _outputs(stage: Stage, found: _Resolved) -> dict[str, str]:
@@ -168,7 +169,7 @@ def _outputs(stage: Stage, found: _Resolved) -> dict[str, str]:
 
 
 def _chain(spec_file: SpecFile, index: int, asset: AssetSpec, chosen: Mapping[Stage, _Choice]) -> Chain:
-    """The stages that the goal needs, and those that the specification names besides, with one choice each."""
+    """The stages that the goal needs, those that the asset wants and those that the specification names besides."""
     resolved: dict[Stage, _Resolved] = {}
     outputs: dict[str, str] = {}
     for stage, choice in chosen.items():
@@ -180,7 +181,8 @@ def _chain(spec_file: SpecFile, index: int, asset: AssetSpec, chosen: Mapping[St
         for stage, found in resolved.items()
     }
     named = {stage for stage in (*spec_file.spec.stages, *asset.stages) if not registry.is_built_in(stage)}
-    needed = _needed(spec_file, asset, resolved, reads, {GOAL, *named})
+    wanted = {stage for stage in resolved if registry.is_wanted(stage, asset) and _is_allowed(stage, asset)}
+    needed = _needed(spec_file, asset, resolved, reads, {GOAL, *named, *wanted})
     chain: Chain = {}
     for stage in (each for each in registry.stages() if each in needed):
         before = tuple(chain)
@@ -198,7 +200,6 @@ def _needed(
     goals: set[Stage],
 ) -> set[Stage]:
     """The goals and everything that they require, directly or not."""
-    allowed = CAPTURE_KINDS[asset.capture_kind].stages
     found: set[Stage] = set()
     waiting = list(goals)
     while waiting:
@@ -213,13 +214,18 @@ def _needed(
                 message = f"{reader} needs stage {name}, which is not installed"
             elif registry.position(required) >= registry.position(stage):
                 message = f"{reader} needs stage {name}, which comes after it"
-            elif registry.is_built_in(required) and name not in allowed:
+            elif not _is_allowed(required, asset):
                 message = f"{reader} needs stage {name}, which captures of kind {asset.capture_kind} do not have"
             else:
                 waiting.append(required)
                 continue
             raise spec_file.error((*resolved[stage].place, "method"), message)
     return found
+
+
+def _is_allowed(stage: Stage, asset: AssetSpec) -> bool:
+    """Whether a stage makes sense for the asset's kind of capture."""
+    return not registry.is_built_in(stage) or str(stage) in CAPTURE_KINDS[asset.capture_kind].stages
 
 
 def _is_read(stage: Stage, reads: Inputs, before: tuple[Stage, ...]) -> bool:

@@ -24,8 +24,8 @@ Refer = Callable[[str], ArtifactRef]
 def given_places(asset: AssetSpec) -> dict[str, tuple[str, Place]]:
     """The location of everything that an asset's specification gives, and its place below the asset, by input name."""
     found: dict[str, tuple[str, Place]] = {"photos": (asset.photos, ("photos",))}
-    if asset.masks:
-        found["masks"] = (asset.masks.path, ("masks", "path"))
+    if asset.given_masks:
+        found["masks"] = (asset.given_masks.path, ("masks", "path"))
     if asset.poses:
         found["poses"] = (asset.poses.path, ("poses", "path"))
     if asset.truth:

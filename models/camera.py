@@ -90,6 +90,9 @@ class PoseSet(Record):
     up: Vector3 = (0.0, 0.0, 1.0)
     """Unit vector in the world that points up."""
     support: Plane | None = None
+    mask_tolerance_px: float = 0.0
+    """How far the outlines of masks may lie beside the object's: 0 for masks given, more for those found by the mask
+    stage. What bounds the shape by masks should allow for it."""
 
     def of_split(self, split: Literal["train", "heldout"]) -> tuple[PosedImage, ...]:
         """The images of one split, in order."""

@@ -9,7 +9,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from models.capture_kind import CAPTURE_KINDS, CaptureKind
 from models.quality import Gate, Verdict
@@ -101,6 +101,27 @@ class Masks(Record):
     role: MaskRole = MaskRole.OBJECT
 
 
+class AutomaticMasks(StrEnum):
+    """Where masks come from when nobody drew any."""
+
+    AUTO = "auto"
+    """A network finds the object, the cameras check it; without its weights as `geometry`."""
+    GEOMETRY = "geometry"
+    """What stands on the support inside the region of interest, from the sparse points."""
+    NONE = "none"
+    """No masks."""
+
+
+def _masks_tag(value: Any) -> str:
+    return "[word]" if isinstance(value, str) else "[folder]"
+
+
+MaskChoice = Annotated[
+    Annotated[Masks, Tag("[folder]")] | Annotated[AutomaticMasks, Tag("[word]")], Discriminator(_masks_tag)
+]
+"""A folder of masks, or a word; error messages leave tags in brackets out."""
+
+
 class KnownPoses(Record):
     """Cameras measured elsewhere: the pose stage then only checks and undistorts."""
 
@@ -180,7 +201,8 @@ class AssetSpec(Record):
     id: AssetId
     photos: str
     """A folder, a zip archive, a video file, or an `s3://bucket/prefix`; relative to the specification's folder."""
-    masks: Masks | None = None
+    masks: MaskChoice = AutomaticMasks.AUTO
+    """A folder of masks, or how to find the object without any."""
     poses: KnownPoses | None = None
     scale: Scale
     truth: str | None = None
@@ -197,6 +219,11 @@ class AssetSpec(Record):
     """Assets of a higher priority come first."""
     stages: dict[Stage, StageChoices] = Field(default_factory=dict)
     gates: tuple[Gate, ...] = ()
+
+    @property
+    def given_masks(self) -> Masks | None:
+        """The folder of masks, where one is given."""
+        return self.masks if isinstance(self.masks, Masks) else None
 
 
 class CaptureSource(Record):

@@ -136,17 +136,24 @@ def _explain(error: Any) -> str:
 def _dotted(where: Sequence[str | int]) -> str:
     text = ""
     for part in where:
-        if part == "[key]":
+        if _is_tag(part):
             continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
 
 
+def _is_tag(part: str | int) -> bool:
+    """Whether a part of a place is pydantic's word for a key or for a choice, and stands nowhere in the file."""
+    return isinstance(part, str) and part.startswith("[") and part.endswith("]")
+
+
 def _place(root: yaml.Node, where: Sequence[str | int]) -> tuple[str | int, ...]:
-    """A place without the numbers that the file has no list for."""
+    """A place without the numbers that the file has no list for, and without tags."""
     node: yaml.Node | None = root
     place: list[str | int] = []
     for part in where:
+        if _is_tag(part):
+            continue
         if isinstance(part, int) and node is not None and not isinstance(node, yaml.SequenceNode):
             continue
         found = None if node is None else _child(node, part)

@@ -26,6 +26,7 @@ class Stage(str):
 
     INGEST: ClassVar[Stage]
     POSE: ClassVar[Stage]
+    MASK: ClassVar[Stage]
     DENSE: ClassVar[Stage]
     TRAIN: ClassVar[Stage]
     SURFACE: ClassVar[Stage]
@@ -51,7 +52,7 @@ class Stage(str):
         )
 
 
-for _name in ("ingest", "pose", "dense", "train", "surface", "quality", "publish"):
+for _name in ("ingest", "pose", "mask", "dense", "train", "surface", "quality", "publish"):
     setattr(Stage, _name.upper(), Stage(_name))
 
 
@@ -73,3 +74,5 @@ class Given:
     """Names of what the user gave: photos, masks, poses, truth, ..."""
     outputs: Mapping[str, str] = field(default_factory=dict)
     """What the chosen methods of the stages before hand on, by stage, where they declare it."""
+    masks: str = "auto"
+    """Where masks come from: `given`, `auto`, `geometry` or `none`."""

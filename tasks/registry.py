@@ -10,6 +10,8 @@ importable without torch, pycolmap or open3d:
     DEFAULT_METHOD: str, or default_method(given: Given) -> str; the stage's own name by default
     def inputs(options, capture_kind) -> Inputs    what its methods read unless they say otherwise; all of AFTER is
                                                    required by default
+    def is_wanted(asset: AssetSpec) -> bool        whether it runs for an asset although no stage
+                                                   needs it; no by default
     def implied_options(asset: AssetSpec, batch: BatchSpec, resolve) -> dict
                                                    options that follow from other keys of the specification
     OF_INPUT: dict[str, str]                       those of them that say how to read an input: for methods that read it
@@ -47,6 +49,7 @@ from typing import Any
 import tasks
 from models.errors import DigitizeError, ReasonCode
 from models.record import Record
+from models.spec import AssetSpec
 from models.stage import EVERY, Given, Inputs, Stage
 
 STAGE_ENTRY_POINTS = "digitize.stages"
@@ -126,6 +129,12 @@ def default_method(stage: Stage, given: Given) -> str:
     chosen = getattr(module, "default_method", None)
     name: str = chosen(given) if chosen is not None else getattr(module, "DEFAULT_METHOD", str(stage))
     return name
+
+
+def is_wanted(stage: Stage, asset: AssetSpec) -> bool:
+    """Whether a stage runs for an asset although no other stage requires it, as the stage itself decides."""
+    decide = getattr(stage_module(stage), "is_wanted", None)
+    return decide is not None and bool(decide(asset))
 
 
 def effective_options(stage: Stage, name: str, preset: str, overrides: dict[str, Any]) -> Record:

@@ -17,6 +17,7 @@ from models.artifacts import INDEX_FILE, MODEL_FOLDER, POINTS_FILE, POSES_FILE
 from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
 from models.photos import PhotoIndex
+from models.points import SparsePoints
 from models.representation import REPRESENTATION_FILE, Representation, load_representation
 from models.stage import Stage
 from tasks import registry
@@ -70,6 +71,13 @@ def read_visibility(context: Context, images: int) -> npt.NDArray[np.bool_] | No
     seen = np.zeros((images, len(first) - 1), bool)
     seen[index, np.repeat(np.arange(len(first) - 1), np.diff(first))] = True
     return seen
+
+
+def read_sparse(context: Context) -> SparsePoints | None:
+    """The sparse points with the images that see them; None when no stage has any."""
+    if source_of(context, Stage.POSE, POINTS_FILE) is None:
+        return None
+    return SparsePoints.read(fetch(context, Stage.POSE, POINTS_FILE))
 
 
 def has_model(context: Context) -> bool:

@@ -35,8 +35,8 @@ def ref_of(folder: Path, uri: str) -> ArtifactRef:
     return ArtifactRef(digest="0", uri=uri, files=tuple(files))
 
 
-STAGES = tuple(Stage(name) for name in ("ingest", "pose", "train", "surface", "quality", "publish"))
-"""The stages of an asset whose methods need no others; the rest of `registry.stages()` is skipped then."""
+STAGES = tuple(Stage(name) for name in ("ingest", "pose", "mask", "train", "surface", "quality", "publish"))
+"""The stages that run by default; the rest of `registry.stages()` is skipped then."""
 
 
 def before(stage: Stage) -> tuple[Stage, ...]:

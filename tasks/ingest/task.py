@@ -26,4 +26,4 @@ def run(request: StageRequest, context: Context) -> StageResult:
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
     """The role of given masks, and the fewest photos that the kind of capture allows."""
     implied: dict[str, Any] = {"min_photos": CAPTURE_KINDS[asset.capture_kind].minimum_photos}
-    return implied | ({"mask_role": asset.masks.role.value} if asset.masks else {})
+    return implied | ({"mask_role": asset.given_masks.role.value} if asset.given_masks else {})

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models.camera import FloatArray
+from models.points import SparsePoints
 
 
 @dataclass(frozen=True)
@@ -52,32 +52,6 @@ class Solution:
     units_metre: bool = False
     """Whether the poses were given in metres."""
     notes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SparsePoints:
-    """The sparse points. `visible_*` is a CSR list of the images that see each point."""
-
-    xyz: FloatArray
-    """[P, 3] in the world."""
-    rgb: npt.NDArray[np.uint8]
-    """[P, 3] sRGB."""
-    error: npt.NDArray[np.float32]
-    """[P] mean reprojection error in pixels."""
-    visible_ptr: npt.NDArray[np.int64]
-    """[P + 1]."""
-    visible_idx: npt.NDArray[np.int32]
-    """[visible_ptr[-1]] indices into the model's images."""
-
-    @property
-    def views(self) -> npt.NDArray[np.int32]:
-        """[P] number of images that see each point."""
-        return np.diff(self.visible_ptr).astype(np.int32)
-
-    @property
-    def owner(self) -> npt.NDArray[np.int64]:
-        """[visible_ptr[-1]] the point that each entry of `visible_idx` belongs to."""
-        return np.repeat(np.arange(len(self.xyz)), np.diff(self.visible_ptr))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from models import frame
 from models.camera import (
     Camera,
     FloatArray,
@@ -19,12 +20,13 @@ from models.camera import (
 )
 from models.spec import ScaleKind
 from tasks.context import Context
-from tasks.pose import frame, region, silhouettes, split, support
+from tasks.pose import region, split, support
 from tasks.pose.base import Model, Solution
 from tasks.pose.model import move_model, similarity
 from tasks.pose.options import PoseOptions
 from tasks.pose.scale import Measured, measure_scale
 from tasks.pose.undistort import Pinhole, pinhole_of, undistorted_mask
+from tasks.silhouettes import hull
 
 _HULL_EDGE_PX = 200
 
@@ -142,17 +144,17 @@ def _find(model: Model, pinholes: tuple[Pinhole, ...], options: PoseOptions, con
     if masks:
         small = [_shrunk(camera, mask.shape) for camera, mask in zip(cameras, masks, strict=True)]
         reach = 0.9 * float(np.median(np.linalg.norm(model.centres - target, axis=1)))
-        bounds = silhouettes.hull_bounds(masks, small, model.c2w, target, reach, level, context.check)
+        bounds = hull.hull_bounds(masks, small, model.c2w, target, reach, level, context.check)
         if bounds is not None:
             return region.enclose(*bounds, level, None, 0.5 * options.region_margin, "silhouettes"), up, plane
-        weights = weights * silhouettes.inside_masks(masks, small, model.c2w, points.xyz)
+        weights = weights * hull.inside_masks(masks, small, model.c2w, points.xyz)
     cube = region.find_region(
         points.xyz, weights, model.centres, model.axes, level, target, plane, options.region_margin
     )
     return cube or region.camera_region(cameras, model.centres, target, level, model.axes), up, plane
 
 
-def _object_masks(model: Model, pinholes: tuple[Pinhole, ...]) -> list[silhouettes.Mask]:
+def _object_masks(model: Model, pinholes: tuple[Pinhole, ...]) -> list[hull.Mask]:
     """The undistorted masks, made small, where all photos have one and they outline an object; else none."""
     if any(photo.mask is None for photo in model.photos):
         return []
@@ -162,7 +164,7 @@ def _object_masks(model: Model, pinholes: tuple[Pinhole, ...]) -> list[silhouett
             straight = Image.fromarray(undistorted_mask(pinhole, photo.mask).astype(np.uint8) * 255)
             straight.thumbnail((_HULL_EDGE_PX, _HULL_EDGE_PX), Image.Resampling.BOX)
             masks.append(np.asarray(straight) > 0)
-    return masks if silhouettes.outlines_object(masks) else []
+    return masks if hull.outlines_object(masks) else []
 
 
 def _shrunk(camera: Camera, shape: tuple[int, ...]) -> Camera:

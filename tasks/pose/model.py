@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from models.camera import FloatArray, apply_similarity_to_c2w, transform_points
-from tasks.pose.base import Capture, Model, SparsePoints
+from models.points import SparsePoints
+from tasks.pose.base import Capture, Model
 
 _PARALLAX_POINTS = 4000
 

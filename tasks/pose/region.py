@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models import frame
 from models.camera import Camera, FloatArray, project
-from tasks.pose import frame
-from tasks.pose.base import SparsePoints
+from models.points import SparsePoints
 from tasks.pose.support import SupportPlane
 
 BoolArray = npt.NDArray[np.bool_]

@@ -6,13 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.artifacts import POINTS_FILE, POSE_FACTS_FILE, POSES_FILE
 from models.camera import PoseSet
 from models.digest import canonical_json
+from models.points import SparsePoints
 from tasks.context import Context
-from tasks.pose.base import SparsePoints
 from tasks.pose.finish import Arranged
 from tasks.pose.undistort import write_undistorted, write_undistorted_mask
 
@@ -27,15 +25,7 @@ def write_poses(output: Path, poses: PoseSet, points: SparsePoints) -> None:
     """`poses.json` and `points.npz`."""
     output.mkdir(parents=True, exist_ok=True)
     (output / POSES_FILE).write_bytes(canonical_json(poses))
-    np.savez_compressed(
-        output / POINTS_FILE,
-        xyz=points.xyz,
-        rgb=points.rgb,
-        error=points.error,
-        views=points.views,
-        visible_ptr=points.visible_ptr,
-        visible_idx=points.visible_idx,
-    )
+    points.write(output / POINTS_FILE)
 
 
 def write_pictures(arranged: Arranged, poses: PoseSet, context: Context) -> None:

@@ -22,12 +22,13 @@ from tasks.context import Context
 from tasks.external import fetch_external
 from tasks.quality.base import MaskKind, QualityReport
 from tasks.quality.collect import geometry_metrics, judge, mesh_metrics, pose_metrics, view_metrics
-from tasks.quality.masks import points_above_support, region_mask, silhouette_mask, true_camera
+from tasks.quality.masks import region_mask, silhouette_mask, true_camera
 from tasks.quality.mesh_checks import check_mesh
 from tasks.quality.options import QualityOptions
 from tasks.quality.published import read_published
 from tasks.quality.truth import Measured, Truth, measure, read_truth
 from tasks.quality.views import MISSED, BoolArray, Draw, View, compare, load_mask, spread
+from tasks.silhouettes.outlines import points_above_support
 from tasks.stage_files import (
     fetch,
     fetch_picture,

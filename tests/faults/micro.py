@@ -1,4 +1,4 @@
-"""A line of six quick stages with true commits, checkpoints, leases and publishing: for faults at every instant."""
+"""A line of quick stages with true commits, checkpoints, leases and publishing: for faults at every instant."""
 
 from __future__ import annotations
 

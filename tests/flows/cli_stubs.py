@@ -54,6 +54,10 @@ class DenseOptions(Record):
     edge_px: int = 960
 
 
+class MaskOptions(Record):
+    weights_missing: bool = False
+
+
 class TrainOptions(Record):
     steps: int = 1000
 
@@ -74,6 +78,7 @@ class PublishOptions(Record):
 OPTIONS: dict[Stage, type[Record]] = {
     Stage.INGEST: IngestOptions,
     Stage.POSE: PoseOptions,
+    Stage.MASK: MaskOptions,
     Stage.DENSE: DenseOptions,
     Stage.TRAIN: TrainOptions,
     Stage.SURFACE: SurfaceOptions,
@@ -125,7 +130,7 @@ def write_batch(folder: Path, *assets: str, extra: str = "") -> Path:
 
 
 RESULTS: dict[Stage, StageResult] = {
-    stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.DENSE, Stage.TRAIN, Stage.SURFACE)
+    stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.MASK, Stage.DENSE, Stage.TRAIN, Stage.SURFACE)
 } | {
     Stage.POSE: StageResult(
         facts={"registered_share": 0.95, "tried": [{"rung": "sift exhaustive", "registered": 2, "error_px": 0.71234}]}

@@ -21,8 +21,9 @@ from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict
 from models.results import Done, Reason, StageRequest, StageResult
 from models.spec_yaml import load_spec
-from models.stage import Stage
+from models.stage import Given, Stage
 from models.status import AssetStatus, Phase, StageState
+from tasks import registry
 from tasks.commit import run_stage
 from tests.flows.cli_stubs import write_batch
 from tests.flows.helpers import make_plan
@@ -82,7 +83,7 @@ def test_the_next_method_is_tried_when_a_later_gate_rejects(tmp_path: Path) -> N
     status = line.run(plan)
     assert status.phase is Phase.DONE and status.verdict is Verdict.ACCEPT and status.reasons == ()
     assert line.ran == [
-        *("ingest stub", "pose stub", "train sharp", "surface stub", "quality stub"),
+        *("ingest stub", "pose stub", "mask stub", "train sharp", "surface stub", "quality stub"),
         *("train soft", "surface stub", "quality stub", "publish stub"),
     ]
     (tried,) = status.rejected
@@ -90,7 +91,7 @@ def test_the_next_method_is_tried_when_a_later_gate_rejects(tmp_path: Path) -> N
     assert str(tried) == "train sharp: rejected by quality"
     assert tried.reasons[0].code is ReasonCode.LOW_FIDELITY
     assert line.asked["publish"]["rejected"] == [tried.model_dump(mode="json")]
-    assert [status.stages[stage].state for stage in STAGES] == [StageState.COMMITTED] * 6
+    assert [status.stages[stage].state for stage in STAGES] == [StageState.COMMITTED] * len(STAGES)
 
 
 def test_commits_alone_tell_which_method_is_in_use(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_doing_a_stage_again_starts_with_the_first_method(tmp_path: Path) -> Non
     plan = line.plan(train=("sharp", "soft"))
     line.run(plan)
     assert len(all_walks(plan, line.store)) == 2
-    assert forget_from(plan, line.store, Stage.TRAIN) == list(STAGES[2:])
+    assert forget_from(plan, line.store, Stage.TRAIN) == list(STAGES[3:])
     line.run(plan)
     assert line.ran[0] == "train sharp" and line.ran[-1] == "publish stub"
 
@@ -215,16 +216,38 @@ def test_an_asset_s_own_choice_replaces_the_list_and_its_options_go_on_top(tmp_p
 def test_a_stage_that_needs_others_brings_them_and_nothing_more(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     assert plan.skipped == (Stage.DENSE,) and tuple(plan.stages) == STAGES
-    assert plan.stages[Stage.TRAIN].inputs == (Stage.POSE,)
-    assert plan.stages[Stage.SURFACE].inputs == (Stage.POSE, Stage.TRAIN)
-    assert plan.stages[Stage.QUALITY].inputs == STAGES[:4]
-    assert plan.stages[Stage.PUBLISH].inputs == STAGES[:5]
+    assert plan.stages[Stage.MASK].inputs == (Stage.POSE,)
+    assert plan.stages[Stage.TRAIN].inputs == (Stage.POSE, Stage.MASK)
+    assert plan.stages[Stage.SURFACE].inputs == (Stage.POSE, Stage.MASK, Stage.TRAIN)
+    assert plan.stages[Stage.QUALITY].inputs == STAGES[:5]
+    assert plan.stages[Stage.PUBLISH].inputs == STAGES[:6]
+
+
+def test_masks_are_found_where_none_are_given(tmp_path: Path) -> None:
+    found = {}
+    for word in ("auto", "geometry", "none"):
+        (tmp_path / word).mkdir()
+        plan = planned(tmp_path / word, None, {"masks": word})
+        found[word] = plan.stages[Stage.MASK].method if Stage.MASK in plan.stages else plan.skipped
+    best = registry.default_method(Stage.MASK, Given("rings"))
+    assert found == {"auto": best, "geometry": "geometry", "none": (Stage.MASK, Stage.DENSE)}
+    masks = tmp_path / "drawn" / "masks"
+    masks.mkdir(parents=True)
+    (masks / "p0.png").write_bytes(b"m")
+    drawn = planned(tmp_path / "drawn", None, {"masks": {"path": str(masks)}})
+    assert drawn.skipped == (Stage.MASK, Stage.DENSE) and drawn.stages[Stage.TRAIN].inputs == (Stage.POSE,)
+
+
+def test_a_method_of_the_mask_stage_can_be_chosen(tmp_path: Path) -> None:
+    plan = planned(tmp_path, {"mask": ["geometry", {"method": "saliency", "options": {"max_undecided": 0.2}}]})
+    assert plan.choices == {Stage.MASK: ("geometry", "saliency")}
+    assert "weights:u2netp" in plan.alternatives[1].sources
 
 
 @pytest.mark.parametrize(
     ("stages", "asset", "message"),
     [
-        ({"denser": {}}, {}, "stages.denser: expected one of the stages ingest, pose, dense, train"),
+        ({"denser": {}}, {}, "stages.denser: expected one of the stages ingest, pose, mask, dense, train"),
         ({"surface": {"method": "mesh"}}, {}, "takes mesh from stage train, found 'hash_density'"),
         ({"pose": {"method": "colmap"}}, {"poses": {"path": "p.json"}}, "a method that reads poses, found none among"),
         ({}, {"inputs": {"notes": "n.txt"}}, "expected a method that reads notes"),

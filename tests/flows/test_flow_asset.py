@@ -60,7 +60,7 @@ def test_all_stages(tmp_path: Path) -> None:
     status = line.run()
     assert line.ran == list(STAGES)
     assert (status.phase, status.verdict, status.run) == (Phase.DONE, Verdict.ACCEPT, "run-1")
-    assert states(status) == [StageState.COMMITTED] * 6
+    assert states(status) == [StageState.COMMITTED] * len(STAGES)
 
 
 def test_what_is_committed_is_not_run_again(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_what_is_committed_is_not_run_again(tmp_path: Path) -> None:
     line = Line(tmp_path)
     status = line.run()
     assert line.ran == [Stage.SURFACE, Stage.QUALITY, Stage.PUBLISH]
-    assert states(status) == [StageState.CACHED] * 3 + [StageState.COMMITTED] * 3
+    assert states(status) == [StageState.CACHED] * 4 + [StageState.COMMITTED] * 3
 
 
 @pytest.mark.parametrize("stage", [Stage.INGEST, Stage.POSE, Stage.QUALITY])
@@ -78,7 +78,7 @@ def test_a_rejected_asset_stops_there_for_good(tmp_path: Path, stage: Stage) -> 
     assert (status.phase, status.verdict) == (Phase.REJECTED, Verdict.REJECT)
     assert status.reasons[0].code is ReasonCode.NO_OVERLAP
     position = STAGES.index(stage) + 1
-    assert states(status) == [StageState.COMMITTED] * position + [StageState.SKIPPED] * (6 - position)
+    assert states(status) == [StageState.COMMITTED] * position + [StageState.SKIPPED] * (len(STAGES) - position)
     assert line.ran == list(STAGES[:position])
     again = Line(tmp_path)
     assert again.run().phase is Phase.REJECTED
@@ -96,7 +96,7 @@ def test_an_error_quarantines(tmp_path: Path) -> None:
     assert status.phase is Phase.QUARANTINED
     assert status.failure is not None
     assert (status.failure.code, status.failure.stage, status.failure.hint) == ("diverged", Stage.TRAIN, "slower")
-    assert states(status)[2:] == [StageState.FAILED] + [StageState.SKIPPED] * 3
+    assert states(status)[3:] == [StageState.FAILED] + [StageState.SKIPPED] * 3
 
 
 def test_a_defect_quarantines_too(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_commits_alone_tell_the_status(tmp_path: Path) -> None:
     status = line.run()
     told = finished_status(line.plan(), walk(line.plan(), line.store), "run-1")
     assert (told.phase, told.verdict, told.run) == (status.phase, status.verdict, status.run)
-    assert states(told) == [StageState.CACHED] * 6
+    assert states(told) == [StageState.CACHED] * len(STAGES)
 
 
 def test_the_keeper_writes_changes_at_once_and_beats(tmp_path: Path) -> None:

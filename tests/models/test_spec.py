@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import DigitizeError, ReasonCode
-from models.spec import AssetSpec, BatchSpec, Preset, Scale
+from models.spec import AssetSpec, AutomaticMasks, BatchSpec, MaskRole, Masks, Preset, Scale
 from models.spec_yaml import load_spec
 
 GOOD = """\
@@ -28,6 +28,7 @@ assets:
       a: {pixels: {a.jpg: [1, 2], b.jpg: [3, 4]}}
       b: {pixels: {a.jpg: [5, 6], b.jpg: [7, 8]}}
 """
+POT = "photos: photos/pot"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -52,6 +53,17 @@ def test_good_spec_and_its_paths(tmp_path: Path) -> None:
         spec_file.spec.name = "other"  # type: ignore[misc]
 
 
+def test_masks_are_a_folder_or_a_word(tmp_path: Path) -> None:
+    def masks(text: str) -> AssetSpec:
+        return load_spec(write(tmp_path, GOOD.replace(POT, POT + text))).spec.assets[0]
+
+    assert masks("").masks is AutomaticMasks.AUTO and masks("").given_masks is None
+    assert masks("\n    masks: none").masks is AutomaticMasks.NONE
+    given = masks("\n    masks: {path: m, role: ignore}")
+    assert given.given_masks == Masks(path="m", role=MaskRole.IGNORE)
+    assert AssetSpec.model_validate_json(given.model_dump_json()) == given
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
@@ -67,6 +79,9 @@ def test_good_spec_and_its_paths(tmp_path: Path) -> None:
             9,
             "scale 'turntable' is not built yet; built: known_distance, none",
         ),
+        (POT, f"{POT}\n    masks: some", 6, "assets[0].masks: expected 'auto', 'geometry' or 'none', found 'some'"),
+        (POT, f"{POT}\n    masks:\n      role: ignore", 6, "assets[0].masks.path: this key is required"),
+        (POT, f"{POT}\n    masks:\n      path: m\n      rule: x", 8, "assets[0].masks.rule: no such key"),
         ("{kind: none}", "{kind: gps}", 6, "scale 'gps' is not built yet"),
         ("{kind: none}", "{kind: none, distance_m: 2}", 6, "expected no distance_m"),
         ("b: {pixels: {a.jpg: [5, 6], b.jpg: [7, 8]}}", "b: {pixels: {a.jpg: [5, 6]}}", 13, "at least 2"),

@@ -19,7 +19,7 @@ from PIL import Image
 from tests.e2e.line import digitize, write_capture
 from tests.plugins.install import install
 
-STAGES = ["ingest", "pose", "widen", "train", "surface", "quality", "publish"]
+STAGES = ["ingest", "pose", "mask", "widen", "train", "surface", "quality", "publish"]
 LENIENT = [
     {"metric": metric, "at_least": bound, "otherwise": "reject"}
     for metric, bound in (("fscore_1pct", 0.05), ("psnr_model", 8.0), ("psnr_mesh", 8.0))
@@ -63,7 +63,7 @@ def test_a_mesh_method_an_exporter_and_a_stage_go_all_the_way(batch: Path, site:
 
     outcome = digitize("run", str(batch), **environment)
     (asset,) = outcome["assets"]
-    assert (asset["phase"], [row["state"] for row in asset["stages"].values()]) == ("done", ["committed"] * 7)
+    assert (asset["phase"], [row["state"] for row in asset["stages"].values()]) == ("done", ["committed"] * 8)
     folder = Path(asset["model"]).parent
     manifest = json.loads((folder / "manifest.json").read_text())
     assert [each["stage"] for each in manifest["provenance"]] == STAGES[:-1]
@@ -88,10 +88,11 @@ def _check_exported(folder: Path) -> None:
 def _check_region(batch: Path, asset: dict[str, Any], manifest: dict[str, Any]) -> None:
     """The published poses are the refining stage's, not the pose stage's."""
     work = batch.parent / "store" / "work" / asset["id"]
-    found = []
-    for stage in ("pose", "widen"):
-        (path,) = (work / stage / asset["stages"][stage]["key"]).glob("attempts/*/poses.json")
-        found.append(np.array(json.loads(path.read_text())["world_from_field"]))
+    regions = {}
+    for stage in ("pose", "mask", "widen"):  # in scene mode the mask stage has no poses of its own
+        for path in (work / stage / asset["stages"][stage]["key"]).glob("attempts/*/poses.json"):
+            regions[stage] = np.array(json.loads(path.read_text())["world_from_field"])
+    found = list(regions.values())[-2:]
     published = json.loads((Path(asset["model"]).parent / "poses.json").read_text())["world_from_field"]
     assert np.linalg.norm(found[1][:3, 0]) == pytest.approx(1.3 * np.linalg.norm(found[0][:3, 0]))
     assert np.array_equal(found[1], np.array(published))
@@ -127,13 +128,15 @@ def _check_gc(batch: Path, environment: dict[str, str]) -> None:
     other = batch.parent / "other.yaml"
     other.write_text(yaml.safe_dump(spec, sort_keys=False))
     waste = digitize("gc", str(other), *command, **environment)["waste"]
-    assert sorted(each["prefix"].split("/")[2] for each in waste) == sorted(STAGES[2:])
+    assert sorted(each["prefix"].split("/")[2] for each in waste) == sorted(STAGES[3:])
 
 
 def test_without_the_packages_the_specification_is_refused_with_its_lines(batch: Path) -> None:
     document = digitize("validate", str(batch), expect=2)
     messages = [each["message"] for each in document["mistakes"]]
-    assert any("expected one of the stages ingest, pose, train" in each and "'widen'" in each for each in messages)
+    assert any(
+        "expected one of the stages ingest, pose, mask, train" in each and "'widen'" in each for each in messages
+    )
 
 
 def test_what_does_not_fit_is_refused_by_name(batch: Path, site: tuple[Path, dict[str, str]]) -> None:

@@ -15,7 +15,7 @@ from models.errors import DigitizeError, ReasonCode
 from models.stage import EVERY, Given, Inputs, Stage
 from tasks import registry
 
-BUILT_IN = ("ingest", "pose", "dense", "train", "surface", "quality", "publish")
+BUILT_IN = ("ingest", "pose", "mask", "dense", "train", "surface", "quality", "publish")
 
 
 class Entry:
@@ -52,20 +52,20 @@ def stage(name: str, after: tuple[str, ...], refines: tuple[str, ...] = ()) -> E
 def test_the_built_in_stages_are_in_their_order() -> None:
     assert registry.stages() == BUILT_IN
     assert all(registry.is_built_in(each) for each in registry.stages())
-    assert registry.position("train") == 3 and registry.position("unknown") == 7
+    assert registry.position("train") == 4 and registry.position("unknown") == 8
 
 
 def test_a_refining_stage_comes_before_every_other_reader(installed: list[Entry]) -> None:
-    installed += [stage("mask", ("pose",), ("pose",)), stage("polish", ("surface",), ("surface",))]
-    order = ["ingest", "pose", "mask", "dense", "train", "surface", "polish", "quality", "publish"]
+    installed += [stage("tidy", ("pose",), ("pose",)), stage("polish", ("surface",), ("surface",))]
+    order = ["ingest", "pose", "mask", "tidy", "dense", "train", "surface", "polish", "quality", "publish"]
     assert list(registry.stages()) == order
-    assert registry.refiners(Stage.POSE) == ("mask",) and registry.refiners(Stage.SURFACE) == ("polish",)
+    assert registry.refiners(Stage.POSE) == ("mask", "tidy") and registry.refiners(Stage.SURFACE) == ("polish",)
 
 
 def test_refining_stages_order_themselves(installed: list[Entry]) -> None:
     installed += [stage("a_second", ("pose", "z_first"), ("pose",)), stage("z_first", ("pose",), ("pose",))]
-    assert list(registry.stages())[1:5] == ["pose", "z_first", "a_second", "dense"]
-    assert registry.refiners(Stage.POSE) == ("z_first", "a_second")
+    assert list(registry.stages())[1:6] == ["pose", "mask", "z_first", "a_second", "dense"]
+    assert registry.refiners(Stage.POSE) == ("mask", "z_first", "a_second")
 
 
 def test_a_stage_after_quality_comes_before_publish(installed: list[Entry]) -> None:
@@ -98,9 +98,9 @@ def test_an_incomplete_method_says_what_it_lacks(installed: list[Entry]) -> None
 
 
 def test_a_stage_in_one_module_is_its_own_only_method(installed: list[Entry]) -> None:
-    installed.append(stage("mask", ("pose",)))
-    assert registry.methods(Stage("mask")) == ("mask",)
-    assert registry.default_method(Stage("mask"), Given("rings")) == "mask"
+    installed.append(stage("tidy", ("pose",)))
+    assert registry.methods(Stage("tidy")) == ("tidy",)
+    assert registry.default_method(Stage("tidy"), Given("rings")) == "tidy"
     with pytest.raises(DigitizeError, match="expected one of the stages ingest, pose"):
         registry.stage_module(Stage("nothing"))
 

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from models.camera import OPENGL_FROM_OPENCV, CameraSet, PosedImage, matrix4
 from models.errors import DigitizeError, ReasonCode
+from models.points import SparsePoints
 from models.spec import Scale
 from models.stage import Stage
 from tasks import registry
 from tasks.pose import features, given
-from tasks.pose.base import Model, Photo, SparsePoints
+from tasks.pose.base import Model, Photo
 from tasks.pose.options import Region
 from tasks.pose.scale import measure_scale
 from tasks.pose.solve import Attempt, best

@@ -17,11 +17,12 @@ from models.stage import Stage
 from tasks import registry
 from tasks.quality import task
 from tasks.quality.base import QualityReport
-from tasks.quality.masks import dilate, points_above_support, region_mask, true_camera
+from tasks.quality.masks import region_mask, true_camera
 from tasks.quality.mesh_checks import check_mesh
 from tasks.quality.methods import standard
 from tasks.quality.published import read_published
 from tasks.quality.views import View
+from tasks.silhouettes.outlines import dilate, points_above_support
 from tests.tasks.quality.capture import (
     SUPPORT,
     Capture,

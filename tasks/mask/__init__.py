@@ -1,0 +1,1 @@
+"""Masks of the object without drawing one, and the region of interest fitted to them."""

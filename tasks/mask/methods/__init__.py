@@ -1,0 +1,1 @@
+"""Ways to find the object in the photos, one file each."""

@@ -1,0 +1,84 @@
+"""Masks without a network: the outline of the sparse points that stand on the support, inside the region of interest.
+
+They cut nothing off a convex object, and leave background in the hollows of others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from models.resources import Estimate, Resources
+from tasks.mask.options import MaskOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from models.camera import PosedImage
+    from tasks.context import Context
+    from tasks.mask.gate import Judgement
+    from tasks.mask.photos import MaskPhotos, PhotoMask
+
+VERSION = "1"
+PRESETS: dict[str, dict[str, object]] = {}
+
+
+class Options(MaskOptions):
+    """Options of the `geometry` method."""
+
+    dilation: float = Field(default=0.02, ge=0, le=0.5)
+    """How far outlines reach beyond the points, as a share of their size: points rarely lie on the very edge. Raise it
+    when masks cut into the object."""
+
+
+def resources(options: Options) -> Resources:
+    """One core; one photo at a time."""
+    return Resources(cpus=1, memory_gb=1.0, scratch_gb=0.5, timeout_s=1800)
+
+
+def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
+    """Outlines drawn and written, then the hull."""
+    return Estimate(seconds=3.0 + photos * 0.15 * megapixels, memory_gb=0.5 + 0.02 * megapixels)
+
+
+def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[list[PhotoMask], Judgement]:
+    """Masks of all photos, and whether there is anything to believe."""
+    import numpy as np
+
+    from tasks.mask.gate import Judgement, Limits, judge
+    from tasks.silhouettes.outlines import dilate, points_above_support
+
+    poses = photos.poses
+    if poses.support is None:
+        reason = "support: expected a plane that the object stands on, found none"
+        return [], Judgement({}, (reason,), None)
+    body = points_above_support(photos.points.xyz, poses.world_from_field, poses.support)
+    if body is None:
+        reason = "points_inside: expected 50 sparse points or more above the support in the region, found fewer"
+        return [], Judgement({}, (reason,), None)
+    corners = body.vertices[np.unique(body.faces)]
+    masks = []
+    for index, image in enumerate(photos.images):
+        context.check()
+        context.progress(0.8 * index / len(photos.images), "outlining the points", {})
+        masks.append(photos.keep(index, dilate(_outline(image, corners), options.dilation), 0.0))
+    return masks, judge(photos, masks, Limits(options.min_points), context.check)
+
+
+def _outline(image: PosedImage, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """[H, W] the convex hull of points [N, 3] in a photo; empty where one of them is behind the camera."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+    from scipy.spatial import ConvexHull
+
+    from models.camera import project
+
+    camera = image.camera
+    uv, depth = project(camera, image.c2w, corners)
+    picture = Image.new("L", (camera.width, camera.height))
+    if (depth > 0).all():
+        rim = uv[ConvexHull(uv).vertices] - 0.5
+        ImageDraw.Draw(picture).polygon([(float(u), float(v)) for u, v in rim], fill=1)
+    return np.asarray(picture) > 0

@@ -1,0 +1,18 @@
+"""The options that every mask method has. Light."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from models.record import Record
+
+
+class MaskOptions(Record):
+    """Options that every mask method has."""
+
+    min_points: int = Field(default=50, ge=0)
+    """Sparse points that must lie on the object. Lower it for objects without texture, whose masks look right."""
+    region_margin: float = Field(default=0.06, ge=0, le=1)
+    """Room left around the masks' hull on each side, as a share of its size. Raise it when the object is cut off."""
+    weights_missing: bool = False
+    """Filled in: the network's weights are not installed where the run was planned, so its method was not chosen."""

@@ -1,0 +1,1 @@
+"""What stands out in a photo, by a learned network. A library, not a stage."""
