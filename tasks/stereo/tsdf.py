@@ -16,7 +16,7 @@ from models.mesh.mesh import Mesh
 from models.mesh.topology import keep_faces
 from tasks.stereo.maps import DepthMap
 
-TRUNCATION = 4.0
+TRUNCATION = 3.0
 """Voxels before and behind a surface that a depth map says something about."""
 BLOCK = 4
 """Voxels along the side of the blocks in which voxels are made: those with points, and all around them."""

@@ -23,7 +23,7 @@ LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time={**_SMALLER, "iterations": 
 
 Options = DenseOptions
 
-PHOTOMETRIC_S, GEOMETRIC_S = 27.0, 12.0
+PHOTOMETRIC_S, GEOMETRIC_S = 18.0, 9.0
 """Core seconds a megapixel, of the photometric pass with four iterations and of each geometric round (AVX-512)."""
 WORKING_BYTES = 120
 """Main memory for each pixel of the photo at work and its sources."""

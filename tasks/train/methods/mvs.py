@@ -54,7 +54,7 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     area = (options.resolution / 256) ** 2
     poisson = 30.0 * area if options.surface == "poisson" else 0.0
     return Estimate(
-        seconds=5.0 + 0.3 * photos * max(1.0, area) + 4.0 * area + poisson,
+        seconds=5.0 + 0.6 * photos * area + 4.0 * area + poisson,
         memory_gb=1.0 + 0.4 * area + 10e-9 * options.resolution**3,
     )
 
