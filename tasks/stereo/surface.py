@@ -43,6 +43,24 @@ def poisson_mesh(points: Points, world_from_field: Matrix4, resolution: int, tri
     return keep_faces(mesh, np.asarray(near[mesh.faces].all(1)))
 
 
+def closed(mesh: Mesh, world_from_field: Matrix4, resolution: int, reach: float) -> Mesh:
+    """The mesh with its gaps bridged smoothly, by screened Poisson through its own vertices.
+
+    A flat patch over each rim cannot close a gap that runs all round an object (under an overhanging rim, say): it
+    would cross the object. Poisson goes on as the surface around the gap does.
+
+    Args:
+        mesh: faces towards the outside.
+        reach: share of the region's side; what lies further from the mesh is a guess, and left out.
+    """
+    normals = vertex_normals(mesh)
+    none = np.zeros((len(mesh.vertices), 3), np.uint8)
+    ones = np.ones(len(mesh.vertices))
+    vertices = mesh.vertices.astype(np.float32)
+    points = Points(vertices, normals.astype(np.float32), none, ones.astype(np.uint8), ones.astype(np.float32))
+    return poisson_mesh(points, world_from_field, resolution, reach)
+
+
 def without_small_parts(mesh: Mesh, share: float) -> Mesh:
     """The mesh without components of less than `share` of its area."""
     if len(mesh.faces) == 0:

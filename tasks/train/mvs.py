@@ -15,7 +15,7 @@ from tasks import stage_files
 from tasks.context import Context
 from tasks.stereo.fusion import Points
 from tasks.stereo.maps import DepthMap, depth_path, read_depth_map
-from tasks.stereo.surface import finished, poisson_mesh, without_small_parts
+from tasks.stereo.surface import closed, finished, poisson_mesh, without_small_parts
 from tasks.stereo.tsdf import tsdf_mesh
 from tasks.train.outcome import Trained
 
@@ -24,7 +24,14 @@ INTEGRATION_SHARE = 0.7
 
 
 def mesh_of_depth(
-    poses: PoseSet, context: Context, *, surface: str, resolution: int, trim: float, small_parts: float
+    poses: PoseSet,
+    context: Context,
+    *,
+    surface: str,
+    resolution: int,
+    trim: float,
+    small_parts: float,
+    close_reach: float,
 ) -> Trained:
     """A mesh of the region with vertex colours (options: tasks/train/methods/mvs.py).
 
@@ -43,8 +50,15 @@ def mesh_of_depth(
         raise DigitizeError(ReasonCode.EMPTY_SURFACE, message, asset=context.request.asset)
     context.progress(0.8, f"colours of {len(mesh.vertices)} vertices", {})
     mesh = finished(mesh, points, context.check)
+    # a scene has no outside to close: what no photo sees of it stays open
+    close = close_reach > 0 and any(image.mask for image in poses.images)
+    if close:
+        context.progress(0.9, "closing gaps", {})
+        whole = closed(mesh, poses.world_from_field, resolution, close_reach)
+        mesh = finished(without_small_parts(whole, small_parts), points, context.check)
     facts = {
         "surface": surface,
+        "closed": close,
         "resolution": resolution,
         "points": len(points.xyz),
         "faces": len(mesh.faces),

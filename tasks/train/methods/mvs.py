@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "1"
+VERSION = "2"
 OUTPUTS = "mesh"
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"resolution": 256},
@@ -39,6 +39,9 @@ class Options(Record):
     trim: float = Field(default=0.02, gt=0)
     """Distance from all points beyond which `poisson` keeps nothing, as a share of the region's side. Raise it to close
     wider gaps."""
+    close_reach: float = Field(default=0.15, ge=0)
+    """Gaps of masked objects are closed smoothly up to this distance from the measured surface, as a share of the
+    region's side; 0 leaves them open. Lower it when something bulges out where photos saw nothing."""
     small_parts: float = Field(default=0.01, ge=0, lt=1)
     """Pieces of less than this share of the area are dropped. Lower it for objects of several small parts."""
 
@@ -75,4 +78,5 @@ def fit(poses: PoseSet, options: Options, context: Context) -> Trained:
         resolution=options.resolution,
         trim=options.trim,
         small_parts=options.small_parts,
+        close_reach=options.close_reach,
     )
