@@ -182,8 +182,8 @@ def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:
     metrics = {metric.name: metric for metric in report.metrics}
     rows = []
     for name, label, remark in (
-        ("psnr_mesh", "Likeness of the mesh", "PSNR on held-out photos"),
-        ("psnr_model", "Likeness of the model", "PSNR on held-out photos"),
+        ("psnr_mesh_corrected", "Likeness of the mesh", "PSNR on held-out photos, colours corrected"),
+        ("psnr_model_corrected", "Likeness of the model", "PSNR on held-out photos, colours corrected"),
         ("ssim_mesh", "Structure of the mesh", "SSIM on held-out photos"),
         ("fscore_1pct", "Shape", "F-score at 1 % of the size"),
         ("registered_share", "Photos placed", "cameras found"),

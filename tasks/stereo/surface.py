@@ -13,16 +13,19 @@ from models.mesh.topology import components, face_areas, keep_faces, vertex_norm
 from tasks.stereo.fusion import Points
 
 COLOUR_NEIGHBOURS = 4
+CLOSING_ROOM = 1.4
+"""What bridges a gap may bulge that much."""
 _BATCH = 1 << 19
 Check = Callable[[], None]
 
 
-def poisson_mesh(points: Points, world_from_field: Matrix4, resolution: int, trim: float) -> Mesh:
+def poisson_mesh(points: Points, world_from_field: Matrix4, resolution: int, trim: float, room: float = 1.1) -> Mesh:
     """Screened Poisson (Kazhdan and Hoppe 2013) of the fused points, in one thread so that it is the same each time.
 
     Args:
         resolution: cells along the region's side, rounded up to a power of two; points are thinned to one a cell.
         trim: parts further from all points than this share of the region's side are dropped; they are guesses.
+        room: width of the cube that is solved in, over that of the points: the surface ends at its walls.
     """
     import open3d
     from scipy.spatial import cKDTree
@@ -31,10 +34,9 @@ def poisson_mesh(points: Points, world_from_field: Matrix4, resolution: int, tri
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points.xyz.astype(np.float64)))
     cloud.normals = open3d.utility.Vector3dVector(points.normal.astype(np.float64))
     cloud = cloud.voxel_down_sample(side / resolution)
-    # the octree spans the points, 1.1 times as wide, not the region
-    extent = float(np.ptp(points.xyz, axis=0).max()) * 1.1
+    extent = float(np.ptp(points.xyz, axis=0).max()) * room
     depth = int(np.clip(np.ceil(np.log2(max(2.0, resolution * extent / side))), 5, 12))
-    found, _ = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=depth, n_threads=1)
+    found, _ = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=depth, scale=room, n_threads=1)
     mesh = _mesh(found)
     if len(mesh.faces) == 0:
         return mesh
@@ -58,7 +60,7 @@ def closed(mesh: Mesh, world_from_field: Matrix4, resolution: int, reach: float)
     ones = np.ones(len(mesh.vertices))
     vertices = mesh.vertices.astype(np.float32)
     points = Points(vertices, normals.astype(np.float32), none, ones.astype(np.uint8), ones.astype(np.float32))
-    return poisson_mesh(points, world_from_field, resolution, reach)
+    return poisson_mesh(points, world_from_field, resolution, reach, CLOSING_ROOM)
 
 
 def without_small_parts(mesh: Mesh, share: float) -> Mesh:

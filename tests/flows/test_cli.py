@@ -229,15 +229,17 @@ def test_status_without_a_specification(tmp_path: Path) -> None:
 
 def test_explain_tells_the_whole_story(tmp_path: Path) -> None:
     path = write_batch(tmp_path)
-    reason = Reason.of(ReasonCode.LOW_FIDELITY, "psnr_mesh 15.2, expected >= 18")
-    poor = StageResult(facts={"metrics": {"psnr_mesh": 15.2}}, verdict=Verdict.REVIEW, reasons=(reason,))
+    reason = Reason.of(ReasonCode.LOW_FIDELITY, "psnr_mesh_corrected 15.2, expected >= 18")
+    poor = StageResult(facts={"metrics": {"psnr_mesh_corrected": 15.2}}, verdict=Verdict.REVIEW, reasons=(reason,))
     commit_line(path, "cup", results={Stage.QUALITY: poor})
     document = ask("explain", path, "cup")
     assert document["asset"]["verdict"] == "review"
     assert document["asset"]["model"].endswith("published/assets/cup/v1/asset.glb")
     assert document["asset"]["gone"] == [str(tmp_path / "published/assets/cup/v1")]  # stubs publish nothing
     missed = [gate for gate in document["gates"] if not gate["passed"]]
-    assert [(gate["metric"], gate["bound"], gate["value"]) for gate in missed] == [("psnr_mesh", ">= 18", 15.2)]
+    assert [(gate["metric"], gate["bound"], gate["value"]) for gate in missed] == [
+        ("psnr_mesh_corrected", ">= 18", 15.2)
+    ]
     assert document["tried"]["pose"][0]["registered"] == 2
     assert document["rejected_photos"] == [{"name": "bad[bold].jpg", "code": "blurred", "message": "sharpness 3"}]
     text = tell("explain", path, "cup").out
