@@ -19,6 +19,18 @@ from tasks.train.stream import StreamBank
 from tasks.train.visibility import hidden_cells
 
 
+def with_trusted_masks(poses: PoseSet, mask_use: Literal["ignore", "empty"]) -> PoseSet:
+    """The poses with the masks that training may go by.
+
+    Automatic masks (`mask_tolerance_px` above 0) lose thin parts here and there. To leave out what they leave out would
+    take the background from beside every outline, and whatever they lost with it: unless they are to mean that nothing
+    is there (`mask_use: empty`), photos with automatic masks are learned whole.
+    """
+    if poses.mask_tolerance_px <= 0 or mask_use == "empty":
+        return poses
+    return poses.model_copy(update={"images": tuple(i.model_copy(update={"mask": None}) for i in poses.images)})
+
+
 def check_memory(expected_gb: float, context: Context) -> None:
     """Raise DigitizeError(out_of_memory) if the memory expected exceeds what the stage was given."""
     limit = context.request.resources.memory_gb

@@ -18,7 +18,7 @@ from models.camera import Camera, PosedImage, PoseSet, apply_similarity_to_c2w, 
 from models.errors import DigitizeError, ReasonCode
 from models.fields.occupancy import cell_centres
 from models.fields.render import field_rays
-from tasks.train.inputs import open_photos
+from tasks.train.inputs import open_photos, with_trusted_masks
 from tasks.train.pixel_bank import Photo, PixelBank, cameras_in_field, load_bank, read_photo
 from tasks.train.stream import TURN_EVERY, StreamBank
 from tasks.train.visibility import hidden_cells
@@ -191,3 +191,15 @@ def test_presets_and_estimates() -> None:
 def test_options_that_cannot_work_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         importlib.import_module("tasks.train.methods.hash_density").Options.model_validate(bad)
+
+
+def test_automatic_masks_are_taken_as_outlines_or_not_at_all(tmp_path: Path) -> None:
+    """Drawn masks leave pixels out; automatic ones err, so that photos are learned whole unless they mean emptiness."""
+    store = write_capture(tmp_path, views=8, size=24, masks=True)
+    drawn = PoseSet.model_validate_json((store.root / "pose" / "poses.json").read_bytes())
+    automatic = drawn.model_copy(update={"mask_tolerance_px": 2.0})
+    assert all(image.mask for image in drawn.images)
+    assert with_trusted_masks(drawn, "ignore") is drawn and with_trusted_masks(automatic, "empty") is automatic
+    whole = with_trusted_masks(automatic, "ignore")
+    assert not any(image.mask for image in whole.images)
+    assert [image.image for image in whole.images] == [image.image for image in drawn.images]

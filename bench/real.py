@@ -1,0 +1,207 @@
+"""Captures as a phone takes them: what `digitize run` makes of objects in a cluttered room, and of real photos.
+
+    python -m bench.real             six rendered objects with truth, the flower pot and the ruin
+    python -m bench.real --quick     one small capture: shows that the script works, under 60 s
+    python -m bench.real --objects flask,knot --method mvs
+
+Cameras are solved by the line, no masks are given, preset `preview`. The real photos lie below `--data`; without them
+their figures are "not measured", and so are those that this script does not compute yet (the public peer, the gap to a
+field trained with the true masks). The last line is one JSON object; rows are kept in `.bench/real.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from bench.line import ROOT, digitize
+
+NOT_MEASURED = "not measured"
+OBJECTS = ("flask", "spot", "avocado", "chair", "knot", "glossy")
+VIEWS, WIDTH, HEIGHT = 40, 1024, 768
+QUICK = {"views": 12, "width": 320, "height": 240}
+ROWS = ROOT / ".bench" / "real.json"
+KEPT = (
+    "chamfer",
+    "fscore_1pct",
+    "fscore_0_5pct",
+    "psnr_mesh",
+    "psnr_mesh_corrected",
+    "psnr_model",
+    "psnr_model_corrected",
+    "coverage_mesh",
+)
+
+
+def write_object(name: str, folder: Path, data: Path, size: dict[str, int]) -> Path | None:
+    """A phone-style capture of one object; None where its mesh is not there. Returns the specification."""
+    from bench.surface_scenes import OBJECTS as MESHES
+    from models.mesh.io import write_ply
+    from tasks.sample.phone_capture import write_phone_sample
+
+    mesh = None
+    if name not in ("flask", "glossy"):
+        made = MESHES[name](data)
+        if made is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        mesh = folder / f"{name}.ply"
+        write_ply(mesh, made)
+    seed = OBJECTS.index(name)
+    write_phone_sample(folder, mesh=mesh, glossy=name == "glossy", seed=seed, **size)
+    return folder / "batch.yaml"
+
+
+def changed(batch: Path, method: str | None) -> None:
+    """Choose another training method in a specification."""
+    if method is not None:
+        spec = yaml.safe_load(batch.read_text())
+        spec.setdefault("stages", {})["train"] = {"method": method}
+        batch.write_text(yaml.safe_dump(spec, sort_keys=False))
+
+
+def run(batch: Path) -> dict[str, Any]:
+    """`digitize run` to its end: verdict, figures, and CPU seconds a stage."""
+    outcome, peak_gb = digitize("run", str(batch))
+    (asset,) = outcome["assets"]
+    work = batch.parent / "store" / "work" / asset["id"]
+    row: dict[str, Any] = {"verdict": asset["verdict"], "phase": asset["phase"], "peak_gb": round(peak_gb, 2)}
+    row["reasons"] = [each["message"] for each in asset["reasons"]]
+    cpu = {}
+    for stage, each in asset["stages"].items():
+        if each["key"] is not None and (done := work / stage / each["key"] / "DONE.json").is_file():
+            cpu[stage] = json.loads(done.read_text())["cpu_seconds"]
+            row[f"{stage}_folder"] = str(next((work / stage / each["key"] / "attempts").iterdir()))
+    row["cpu_seconds"] = {**cpu, "all": round(sum(cpu.values()), 1)}
+    quality = Path(row.get("quality_folder", "")) / "quality.json"
+    if quality.is_file():
+        values = {each["name"]: each["value"] for each in json.loads(quality.read_text())["metrics"]}
+        row |= {name: values.get(name) for name in KEPT}
+    return row
+
+
+def mask_iou(row: dict[str, Any], truth: Path) -> list[float]:
+    """Of every photo's automatic mask with the true silhouette; 0 where there is no mask."""
+    from models.camera import CameraSet, PoseSet
+    from models.mesh.io import read_ply
+    from models.mesh.raycast import RayCaster
+    from tasks.quality.hull import cast_mask
+    from tasks.quality.masks import true_camera
+
+    cameras = {
+        image.name: image for image in CameraSet.model_validate_json((truth / "cameras.json").read_text()).images
+    }
+    folder = Path(row.get("mask_folder", "none"))
+    if not (folder / "poses.json").is_file():
+        return [0.0] * len(cameras)
+    caster = RayCaster(read_ply(truth / "mesh.ply"), 2)
+    poses = PoseSet.model_validate_json((folder / "poses.json").read_text())
+    found = dict.fromkeys(cameras, 0.0)
+    for image in poses.images:
+        if image.mask is None or image.name not in cameras:
+            continue
+        true = cameras[image.name]
+        camera = true_camera(true, (true.camera.width, true.camera.height), image.camera)
+        exact = cast_mask(caster, camera, true.c2w)
+        with Image.open(folder / image.mask) as picture:
+            mask = np.asarray(picture.convert("L")) > 127
+        found[image.name] = float((mask & exact).sum() / max(1, (mask | exact).sum()))
+    return list(found.values())
+
+
+def phone_rows(names: list[str], data: Path, size: dict[str, int], method: str | None) -> dict[str, dict[str, Any]]:
+    """One row an object."""
+    rows = {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            batch = write_object(name, folder, data, size)
+            if batch is None:
+                continue
+            changed(batch, method)
+            row = run(batch)
+            row["mask_iou"] = mask_iou(row, folder / "truth")
+            rows[name] = {key: value for key, value in row.items() if not key.endswith("_folder")}
+            print(name, json.dumps(rows[name]), flush=True)
+    return rows
+
+
+def real_row(photos: Path, method: str | None) -> dict[str, Any] | None:
+    """The row of a folder of real photos, with the specification that `digitize init` writes; None without photos."""
+    if not photos.is_dir():
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        batch = Path(temporary) / "batch.yaml"
+        spec: dict[str, Any] = {
+            "name": "real",
+            "preset": "preview",
+            "publish": [{"to": "published"}],
+            "stages": {"surface": {"options": {"support": "cut"}}},
+            "assets": [{"id": photos.name.replace("_", "-"), "photos": str(photos), "scale": {"kind": "none"}}],
+        }
+        batch.write_text(yaml.safe_dump(spec, sort_keys=False))
+        changed(batch, method)
+        row = run(batch)
+    found = {key: value for key, value in row.items() if not key.endswith("_folder")}
+    print(photos.name, json.dumps(found), flush=True)
+    return found
+
+
+def figures(phone: dict[str, dict[str, Any]], pot: dict[str, Any] | None) -> dict[str, Any]:
+    """The figures by name."""
+    found: dict[str, Any] = dict.fromkeys(
+        ("mask_iou", "phone_chamfer_pct", "phone_fscore_0p5", "phone_fscore_0p5_worst", "phone_accepted"), NOT_MEASURED
+    )
+    if phone:
+        fscores = [row.get("fscore_0_5pct") or 0.0 for row in phone.values()]
+        chamfers = [row["chamfer"] for row in phone.values() if row.get("chamfer") is not None]
+        found |= {
+            "mask_iou": round(float(np.mean([value for row in phone.values() for value in row["mask_iou"]])), 4),
+            "phone_chamfer_pct": round(100.0 * float(np.mean(chamfers)), 4) if chamfers else NOT_MEASURED,
+            "phone_fscore_0p5": round(float(np.mean(fscores)), 4),
+            "phone_fscore_0p5_worst": round(min(fscores), 4),
+            "phone_accepted": round(float(np.mean([row["verdict"] == "accept" for row in phone.values()])), 3),
+        }
+    names = ("pot_verdict", "pot_psnr_mesh", "pot_psnr_model", "pot_covered", "pot_minutes")
+    found |= dict.fromkeys(names, NOT_MEASURED)
+    if pot is not None:
+        values = (
+            pot["verdict"],
+            pot.get("psnr_mesh_corrected"),
+            pot.get("psnr_model_corrected"),
+            pot.get("coverage_mesh"),
+        )
+        found |= dict(zip(names, (*values, round(pot["cpu_seconds"]["all"] / 120.0, 2)), strict=True))
+    later = ("phone_texture_gap_db", "peer_chamfer_ratio", "peer_time_ratio", "pot_completeness", "ruin_covers")
+    return found | dict.fromkeys(later, NOT_MEASURED)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--objects", default=",".join(OBJECTS))
+    parser.add_argument("--method", help="a training method instead of the default")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    arguments = parser.parse_args()
+    names = ["flask"] if arguments.quick else [name for name in arguments.objects.split(",") if name]
+    size = QUICK if arguments.quick else {"views": VIEWS, "width": WIDTH, "height": HEIGHT}
+    phone = phone_rows(names, arguments.data, size, arguments.method)
+    pot = None if arguments.quick else real_row(arguments.data / "scene_flowerpot", arguments.method)
+    ruin = None if arguments.quick else real_row(arguments.data / "scene_cyprus", arguments.method)
+    rows = {"phone": phone, "pot": pot, "ruin": ruin, "method": arguments.method, "machine": platform.processor()}
+    ROWS.parent.mkdir(exist_ok=True)
+    ROWS.write_text(json.dumps(rows, indent=1))
+    print(json.dumps({"bench": "real", "quick": arguments.quick, "figures": figures(phone, pot)}))
+
+
+if __name__ == "__main__":
+    main()
