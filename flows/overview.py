@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.state import is_lost, read_status
 from models.artifacts import ASSET_FILE, DONE_FILE, MANIFEST_FILE, REPORT_FILE
-from models.quality import Gate, GateOutcome, apply_gates
+from models.quality import Gate, GateOutcome, Verdict, apply_gates
 from models.results import Done
 from models.stage import Stage
 from models.status import AssetStatus, Phase, StageStatus
@@ -32,6 +32,8 @@ class Places:
     """The folder of the published version at each target that took it."""
     gone: tuple[str, ...] = ()
     """Those of them that are on this machine and hold no manifest any more: somebody removed them."""
+    held: tuple[str, ...] = ()
+    """Targets that did not take an asset marked for review."""
 
 
 def phase_word(status: AssetStatus) -> str:
@@ -75,11 +77,13 @@ def find_places(store: Store, status: AssetStatus) -> Places:
     for receipt in receipts:
         if receipt.get("published") and receipt.get("manifest"):
             published.append(f"{receipt['target'].rstrip('/')}/{receipt['manifest'].rpartition('/')[0]}")
+    review = status.verdict is Verdict.REVIEW
+    held = tuple(receipt["target"] for receipt in receipts if review and not receipt.get("published"))
     if published:
         gone = tuple(path for path in published if "://" not in path and not Path(path, MANIFEST_FILE).is_file())
-        return Places(f"{published[0]}/{ASSET_FILE}", f"{published[0]}/{REPORT_FILE}", tuple(published), gone)
+        return Places(f"{published[0]}/{ASSET_FILE}", f"{published[0]}/{REPORT_FILE}", tuple(published), gone, held)
     model = _committed_file(store, status, Stage.SURFACE, ASSET_FILE)
-    return Places(model, _committed_file(store, status, Stage.QUALITY, REPORT_FILE), ())
+    return Places(model, _committed_file(store, status, Stage.QUALITY, REPORT_FILE), (), held=held)
 
 
 def _committed_file(store: Store, status: AssetStatus, stage: Stage, path: str) -> str | None:

@@ -191,8 +191,8 @@ class PublishTarget(Record):
 
     to: str
     """A folder, or `s3://bucket/prefix`."""
-    minimum_verdict: Literal[Verdict.ACCEPT, Verdict.REVIEW] = Verdict.REVIEW
-    """`review` publishes accepted assets and those marked for review, `accept` only the former."""
+    minimum_verdict: Literal[Verdict.ACCEPT, Verdict.REVIEW] = Verdict.ACCEPT
+    """`accept` publishes accepted assets alone, `review` those marked for review, too."""
 
 
 class AssetSpec(Record):

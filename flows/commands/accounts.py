@@ -110,6 +110,7 @@ def asset_document(status: AssetStatus, places: Places) -> dict[str, Any]:
         "report": places.report,
         "published": list(places.published),
         "gone": list(places.gone),
+        "held": list(places.held),
         "updated_at": status.updated_at or None,
     }
 

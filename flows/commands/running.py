@@ -226,6 +226,9 @@ def _say_asset(out: Output, status: AssetStatus, places: Places) -> None:
     for name, path in (("model ", places.model), ("report", places.report)):
         if path:
             out.say(Text(f"    {name}  ", "dim"), plain(_short_path(path)))
+    for path in places.held:
+        held = f"not at {_short_path(path)}: it waits for review; look, then publish it with `minimum_verdict: review`"
+        out.say(Text("    held    ", "yellow"), plain(held))
     for path in places.gone:
         out.say(
             Text("    gone    ", "yellow"), plain(f"{_short_path(path)}: publish it again with rerun --from publish")

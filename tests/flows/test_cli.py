@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.exit_codes import ExitCode, exit_code_of_error, exit_code_of_phases
+from flows.state import read_status, with_stage, write_status
+from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict
 from models.results import Reason, StageResult
@@ -246,6 +248,21 @@ def test_explain_tells_the_whole_story(tmp_path: Path) -> None:
     for part in ("low_fidelity", reason.hint, "bad[bold].jpg", "sift exhaustive", "0.7123", "report.html"):
         assert part in text
     assert ask("explain", path, "nobody", code=2)["error"]["message"].endswith("expected one of cup, found 'nobody'")
+
+
+def test_what_waits_for_review_is_found_in_the_store(tmp_path: Path) -> None:
+    path = write_batch(tmp_path)
+    commit_line(path, "cup", results={Stage.QUALITY: StageResult(verdict=Verdict.REVIEW)})
+    store = open_store(str(tmp_path / "store"))
+    status = read_status(store, "shelf", "cup")
+    assert status is not None
+    receipt = {"target": str(tmp_path / "published"), "published": False}
+    write_status(store, with_stage(status, Stage.PUBLISH, facts={"receipts": [receipt]}))
+    asset = ask("explain", path, "cup")["asset"]
+    assert asset["held"] == [receipt["target"]] and asset["published"] == []
+    assert asset["model"].startswith(f"{tmp_path}/store/work/cup/surface/") and Path(asset["model"]).is_file()
+    write_status(store, status.model_copy(update={"verdict": Verdict.REJECT}))
+    assert ask("explain", path, "cup")["asset"]["held"] == []
 
 
 def test_smaller_settings_are_said(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest
 from models.quality import Verdict
 from models.results import Done, Reason, StageRequest, StageResult
+from models.spec import PublishTarget
 from models.stage import Stage
 from models.store import Store
 from tasks.commit import run_stage
@@ -241,6 +242,7 @@ def test_rejected_assets_are_not_published(tmp_path: Path, target: str) -> None:
 def test_minimum_verdict(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     dones = commit_inputs(tmp_path, store, b"so so", Verdict.REVIEW)
+    assert PublishTarget(to="t").minimum_verdict == "accept"
     for minimum, published in (("review", True), ("accept", False)):
         to = str(tmp_path / minimum)
         result = task.run(
