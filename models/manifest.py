@@ -18,7 +18,7 @@ class PublishedFile(Record):
     sha256: str
     bytes: int = Field(ge=0)
     media_type: str
-    role: Literal["model", "preview", "report", "metrics", "cameras", "other"]
+    role: Literal["model", "preview", "report", "metrics", "cameras", "points", "other"]
     tier: str | None = None
     """Which size of the model it is or belongs to; `asset.*` is the main one."""
 

@@ -46,19 +46,35 @@ def write_ply(path: Path, mesh: Mesh) -> None:
     if mesh.seen is not None:
         names.append(("seen", "u1"))
         columns.append(mesh.seen[:, None])
-    vertices = np.empty(len(mesh.vertices), dtype=names)
-    for (name, _), values in zip(names, (c for block in columns for c in block.T), strict=True):
-        vertices[name] = values
     faces = np.empty(len(mesh.faces), dtype=[("count", "u1"), ("corners", "<i4", (3,))])
     faces["count"], faces["corners"] = 3, mesh.faces
-    words = {"<f8": "double", "u1": "uchar"}
+    header = [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+    _write(path, names, columns, header, faces.tobytes())
+
+
+def write_point_cloud(
+    path: Path, xyz: npt.NDArray[np.floating], normal: npt.NDArray[np.floating], rgb: npt.NDArray[np.uint8]
+) -> None:
+    """Write points [P, 3] with unit normals [P, 3] and sRGB colours [P, 3] as a PLY without faces."""
+    names = [("x", "<f8"), ("y", "<f8"), ("z", "<f8"), ("nx", "<f4"), ("ny", "<f4"), ("nz", "<f4")]
+    names += [("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    _write(path, names, [xyz, normal, rgb], [], b"")
+
+
+def _write(
+    path: Path, names: list[tuple[str, str]], blocks: list[npt.NDArray[Any]], more: list[str], tail: bytes
+) -> None:
+    """Vertices from the columns of `blocks`, then the elements that `more` announces and `tail` holds."""
+    vertices = np.empty(len(blocks[0]), dtype=names)
+    for (name, _), values in zip(names, (c for block in blocks for c in block.T), strict=True):
+        vertices[name] = values
+    words = {"<f8": "double", "<f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
     header += [f"property {words[kind]} {name}" for name, kind in names]
-    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", ""]
     with path.open("wb") as out:
-        out.write("\n".join(header).encode("ascii"))
+        out.write("\n".join([*header, *more, "end_header", ""]).encode("ascii"))
         out.write(vertices.tobytes())
-        out.write(faces.tobytes())
+        out.write(tail)
 
 
 def read_ply(path: Path) -> Mesh:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.artifacts import DENSE_FACTS_FILE, DENSE_FILE, DEPTH_FOLDER
+from models.artifacts import DENSE_FACTS_FILE, DENSE_FILE, DEPTH_FOLDER, POINT_CLOUD_FILE
 from models.camera import PosedImage, PoseSet, transform_points
 from models.digest import canonical_json
 from models.errors import ReasonCode
+from models.mesh.io import write_point_cloud
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks import stage_files
@@ -61,6 +62,7 @@ def make_dense(options: DenseOptions, context: Context) -> StageResult:
         reason = Reason.of(ReasonCode.EMPTY_SURFACE, message, hint=hint)
         return StageResult(facts=facts, verdict=Verdict.REJECT, reasons=(reason,))
     _write_points(context.output / DENSE_FILE, points)
+    write_point_cloud(context.output / POINT_CLOUD_FILE, points.xyz, points.normal, points.rgb)
     return StageResult(facts=facts)
 
 

@@ -11,6 +11,7 @@ from models.camera import PoseSet
 from models.digest import canonical_json
 from models.points import SparsePoints
 from tasks.context import Context
+from tasks.pose.archive import write_archive
 from tasks.pose.finish import Arranged
 from tasks.pose.undistort import write_undistorted, write_undistorted_mask
 
@@ -22,10 +23,11 @@ def write_facts(output: Path, facts: dict[str, Any]) -> None:
 
 
 def write_poses(output: Path, poses: PoseSet, points: SparsePoints) -> None:
-    """`poses.json` and `points.npz`."""
+    """`poses.json`, `points.npz`, and both in the formats of other programs."""
     output.mkdir(parents=True, exist_ok=True)
     (output / POSES_FILE).write_bytes(canonical_json(poses))
     points.write(output / POINTS_FILE)
+    write_archive(output, poses, points)
 
 
 def write_pictures(arranged: Arranged, poses: PoseSet, context: Context) -> None:

@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from models.artifacts import POSES_FILE, PREVIEW_FILE, QUALITY_FILE, REPORT_FILE
+from models.artifacts import (
+    COLMAP_FILES,
+    POINT_CLOUD_FILE,
+    POSES_FILE,
+    PREVIEW_FILE,
+    QUALITY_FILE,
+    REPORT_FILE,
+    TRANSFORMS_FILE,
+)
 from models.camera import PoseSet
 from models.manifest import Manifest, PublishedFile, StageProvenance
 from models.quality import worst
@@ -23,6 +31,9 @@ OTHERS: dict[str, tuple[Stage, str, str]] = {
     REPORT_FILE: (Stage.QUALITY, "text/html", "report"),
     QUALITY_FILE: (Stage.QUALITY, "application/json", "metrics"),
     POSES_FILE: (Stage.POSE, "application/json", "cameras"),
+    TRANSFORMS_FILE: (Stage.POSE, "application/json", "cameras"),
+    **dict.fromkeys(COLMAP_FILES, (Stage.POSE, "text/plain", "cameras")),
+    POINT_CLOUD_FILE: (Stage.DENSE, "application/octet-stream", "points"),
 }
 """What is published beside the model, when the stage made it. Photos are not: they belong to whoever took them."""
 _UNKNOWN_TYPE = "application/octet-stream"

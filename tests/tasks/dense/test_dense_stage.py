@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 
 from infra.storage import FolderStore
 from models.camera import PoseSet
@@ -55,12 +56,16 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_points_lie_on_the_body_and_the_files_are_there(dense: Context, pose_folder: Path) -> None:
     poses = PoseSet.model_validate_json((pose_folder / "poses.json").read_bytes())
     names = {f"depth/{Path(str(image.image)).stem}.npz" for image in poses.of_split("train")}
-    assert set(files(dense.output)) == names | {"dense.npz", "dense.json"}
+    assert set(files(dense.output)) == names | {"dense.npz", "dense.json", "points.ply"}
     with np.load(dense.output / "dense.npz") as data:
         points = dict(data)
     assert RayCaster(painted(), 2).distance(points["xyz"]).max() < 0.015 * painted().diagonal
     assert (points["normal"] * points["xyz"]).sum(1).min() > 0.5
     assert points["rgb"].dtype == np.uint8 and points["views"].min() >= 3
+    theirs = trimesh.load(dense.output / "points.ply", process=False)
+    assert np.array_equal(theirs.vertices, points["xyz"]) and np.array_equal(theirs.colors[:, :3], points["rgb"])
+    raw = theirs.metadata["_ply_raw"]["vertex"]["data"]
+    assert np.array_equal(np.stack([raw[name] for name in ("nx", "ny", "nz")], 1).reshape(-1, 3), points["normal"])
     facts = json.loads((dense.output / "dense.json").read_text())
     assert facts["points"] == len(points["xyz"]) and facts["covered"] > 0.2
     assert len(facts["maps"]) == len(names) and all(row["sources"] for row in facts["maps"])

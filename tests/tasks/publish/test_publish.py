@@ -41,7 +41,7 @@ def commit_inputs(
     """Committed stages with just the files that publishing reads."""
     contents: dict[Stage, dict[str, bytes]] = {
         Stage.INGEST: {"photos.json": b"{}"},
-        Stage.POSE: {"poses.json": canonical_json(POSES)},
+        Stage.POSE: {"poses.json": canonical_json(POSES), "transforms.json": b"{}", "colmap/images.txt": b"1"},
         Stage.TRAIN: {"model/field.json": b"{}"},
         Stage.SURFACE: {
             "asset.glb": glb,
@@ -125,7 +125,10 @@ def test_publish_then_again_changes_nothing(tmp_path: Path, target: str) -> None
         "quality.json",
         "preview.jpg",
         "poses.json",
+        "transforms.json",
+        "colmap/images.txt",
     }
+    assert {file.role for file in manifest.files if "colmap" in file.path} == {"cameras"}
     for file in manifest.files:
         data = before[f"assets/pot/v1/{file.path}"] or b""
         assert (sha256_bytes(data), len(data)) == (file.sha256, file.bytes)
@@ -202,7 +205,7 @@ def test_killed_anywhere_then_run_again(tmp_path: Path, target: str) -> None:
             assert "assets/pot/latest.json" not in snapshot(to)
         task.run(*_args(publish_context(tmp_path / f"r{stop}", store, dones, to)))
         assert json.loads(snapshot(to)["assets/pot/latest.json"] or b"")["version"] == 1
-    assert writes == 10  # claim, seven files, manifest, latest
+    assert writes == 12  # claim, nine files, manifest, latest
 
 
 def test_racing_publishers_leave_one_consistent_state(tmp_path: Path, target: str) -> None:
