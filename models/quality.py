@@ -116,6 +116,8 @@ DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(metric="fscore_1pct", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="degenerate_share", at_most=0.01, otherwise=Verdict.REVIEW, reason=ReasonCode.MESH_DEFECT),
     Gate(metric="non_manifold_share", at_most=0.01, otherwise=Verdict.REVIEW, reason=ReasonCode.MESH_DEFECT),
+    # a torn mesh may look right from where photos were taken: none is published unseen
+    Gate(metric="watertight", at_least=1.0, otherwise=Verdict.REVIEW, reason=ReasonCode.MESH_DEFECT),
 )
 """The gates of every batch. A specification adds its own or replaces these by metric and consequence."""
 

@@ -23,7 +23,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(900)
 def test_photos_in_asset_out(capture: Path, tmp_path: Path, s3_bucket: str) -> None:
-    targets = [{"to": f"{s3_bucket}/museum"}, {"to": "published"}]
+    targets = [{"to": to, "minimum_verdict": "review"} for to in (f"{s3_bucket}/museum", "published")]
     batch = copy_capture(capture, tmp_path / "run", store=f"{s3_bucket}/store", publish=targets)
 
     outcome = digitize("run", str(batch))

@@ -37,6 +37,7 @@ _POSES = PoseSet(
 _FILES = {
     Stage.INGEST: ("photos.json", "images/p0.jpg", "images/p1.jpg"),
     Stage.POSE: ("points.npz",),
+    Stage.MASK: ("mask.json",),
     Stage.TRAIN: ("model/representation.json", "model/weights.bin"),
     Stage.SURFACE: ("asset.glb", "asset.ply", "mesh.ply"),
     Stage.QUALITY: ("report.html", "quality.json", "preview.jpg"),

@@ -146,7 +146,8 @@ def test_a_hole_costs_likeness_and_is_named(good: Judged, tmp_path: Path, monkey
     assert values["boundary_edges"] > 0 and values["watertight"] == 0.0
     assert values["psnr_mesh"] < whole["psnr_mesh"] - 0.5 and values["ssim_mesh"] < whole["ssim_mesh"]
     assert values["psnr_model"] == pytest.approx(whole["psnr_model"], abs=1e-9)
-    assert values["recall_1pct"] < 0.95 and result.verdict is not Verdict.REJECT
+    assert values["recall_1pct"] < 0.95 and result.verdict is Verdict.REVIEW
+    assert any(reason.message == "review: expected watertight >= 1, found 0" for reason in result.reasons)
 
 
 def test_a_wrong_shape_is_rejected_with_the_numbers(
