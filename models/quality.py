@@ -111,6 +111,8 @@ DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(metric="psnr_model_corrected", at_least=20.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_FIDELITY),
     Gate(metric="psnr_mesh_corrected", at_least=10.0, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_FIDELITY),
     Gate(metric="psnr_mesh_corrected", at_least=18.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_FIDELITY),
+    # a mesh that shows much less than the model it was taken from is torn, or lies where the object is not
+    Gate(metric="mesh_gap", at_most=3.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="coverage_mesh", at_least=0.4, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="fscore_1pct", at_least=0.5, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="fscore_1pct", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),

@@ -39,6 +39,10 @@ def share_name(share: float) -> str:
     return f"{share * 100:g}pct".replace(".", "_")
 
 
+TEXTURE_DB = 25.0
+"""Likeness that a texture can be expected to hold: highlights that a model knows beyond are no fault of the mesh."""
+
+
 def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, model_edge_px: int) -> list[Metric]:
     """Means over the held-out photos; nothing without any.
 
@@ -88,6 +92,11 @@ def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, model_edge_px: int) 
     if corrected:
         about = "psnr_model after one affine colour correction of each photo."
         metrics.append(Metric(name="psnr_model_corrected", value=mean(corrected), unit="dB", about=about))
+        gap = min(mean(corrected), TEXTURE_DB) - mean([row.psnr_mesh_corrected for row in rows])
+        about = (
+            f"psnr_model_corrected, at most {TEXTURE_DB:g} dB of it, minus psnr_mesh_corrected: what the surface lost."
+        )
+        metrics.append(Metric(name="mesh_gap", value=gap, unit="dB", better="lower", about=about))
     alike = [row.ssim_model for row in rows if row.ssim_model is not None]
     if alike:
         about = f"SSIM of the trained model, {where}; {small}."

@@ -16,7 +16,7 @@ from models.fields.representation import FieldRepresentation
 from models.fields.threads import threads_of
 from tasks.context import Context
 from tasks.train.hash_learner import HashFieldLearner
-from tasks.train.inputs import forbid_hidden, open_photos, with_trusted_masks
+from tasks.train.inputs import forbid_hidden, open_photos, settle_masks
 from tasks.train.memory import fitting
 from tasks.train.options import HashFieldOptions
 from tasks.train.outcome import Trained, rounded
@@ -44,7 +44,8 @@ def fit_field(
         DigitizeError(out_of_memory): the memory expected exceeds what the stage was given.
         DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
     """
-    poses = with_trusted_masks(poses, options.mask_use)
+    poses, mask_use = settle_masks(poses, options.mask_use)
+    options = options.model_copy(update={"mask_use": mask_use})
     heldout = poses.of_split("heldout")
     options, stepped_down = fitting(poses, options, context)
     torch.manual_seed(context.request.seed)

@@ -14,21 +14,28 @@ from models.fields.kernels.reference import COARSE
 from models.fields.occupancy import OccupancyGrid, cell_centres
 from tasks.context import Context
 from tasks.stage_files import fetch_picture
+from tasks.train.options import MaskUse
 from tasks.train.pixel_bank import Photo, PixelBank, bytes_of, cameras_in_field, load_bank, read_photo
 from tasks.train.stream import StreamBank
 from tasks.train.visibility import hidden_cells
 
 
-def with_trusted_masks(poses: PoseSet, mask_use: Literal["ignore", "empty"]) -> PoseSet:
-    """The poses with the masks that training may go by.
+def settle_masks(poses: PoseSet, mask_use: MaskUse) -> tuple[PoseSet, MaskUse]:
+    """The photos that training goes by, with the masks it may trust, and what masked pixels mean.
 
-    Automatic masks (`mask_tolerance_px` above 0) lose thin parts here and there. To leave out what they leave out would
-    take the background from beside every outline, and whatever they lost with it: unless they are to mean that nothing
-    is there (`mask_use: empty`), photos with automatic masks are learned whole.
+    Automatic masks (`mask_tolerance_px` above 0) say what is empty, unless they are to be ignored: they lose thin parts
+    here and there, and to leave out what they leave out would take the background from beside every outline. Photos
+    whose automatic mask was not believed would put their background on the object: they are left out.
     """
-    if poses.mask_tolerance_px <= 0 or mask_use == "empty":
-        return poses
-    return poses.model_copy(update={"images": tuple(i.model_copy(update={"mask": None}) for i in poses.images)})
+    automatic = poses.mask_tolerance_px > 0
+    settled: MaskUse = mask_use if mask_use != "auto" else "empty" if automatic else "ignore"
+    if not automatic:
+        return poses, settled
+    if settled == "empty":
+        images = tuple(image for image in poses.images if image.mask)
+    else:
+        images = tuple(image.model_copy(update={"mask": None}) for image in poses.images)
+    return poses.model_copy(update={"images": images}), settled
 
 
 def check_memory(expected_gb: float, context: Context) -> None:

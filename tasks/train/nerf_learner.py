@@ -20,7 +20,7 @@ from models.fields.nerf import NerfField
 from models.fields.threads import threads_of
 from tasks.context import Context
 from tasks.train.fit import trained_field
-from tasks.train.inputs import forbid_hidden, open_photos, with_trusted_masks
+from tasks.train.inputs import forbid_hidden, open_photos, settle_masks
 from tasks.train.options import SLICE_SAMPLES, NerfOptions
 from tasks.train.outcome import Trained
 from tasks.train.pixel_bank import PixelBank, Pixels
@@ -202,7 +202,8 @@ def fit_nerf(poses: PoseSet, options: NerfOptions, context: Context) -> Trained:
     Raises:
         DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
     """
-    poses = with_trusted_masks(poses, options.mask_use)
+    poses, mask_use = settle_masks(poses, options.mask_use)
+    options = options.model_copy(update={"mask_use": mask_use})
     heldout, seed, device = poses.of_split("heldout"), context.request.seed, context.device
     field = new_field(options, seed)
     forbid_hidden(field.cells, poses, options.minimum_views, options.near)

@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 
 from models.record import Record
 
+MaskUse = Literal["auto", "ignore", "empty"]
+"""What masked pixels mean."""
+
 
 class BudgetOptions(Record):
     """The budget of the one training loop (trainer.train): it stops at the first of these."""
@@ -62,8 +65,10 @@ class HashFieldOptions(BudgetOptions):
     """Steps along the cube's diagonal. Raise it for thin parts."""
     background_levels: int = Field(default=6, ge=0, le=16)
     """Levels of the model of what lies outside the cube; 0 for captures before black."""
-    mask_use: Literal["ignore", "empty"] = "ignore"
-    """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there."""
+    mask_use: MaskUse = "auto"
+    """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there. `auto`:
+    `empty` for masks that the mask stage found, `ignore` for those that came with the photos. Photos with found masks
+    that are to be ignored are learned whole: such masks lose thin parts."""
     exposure: bool = False
     """Fit a gain to each photo. Turn it on when exposure or white balance changed during the capture."""
     error_map: bool = False
@@ -194,8 +199,10 @@ class NerfOptions(BudgetOptions):
     """Octaves of the position's encoding. Lower it for few or small photos, where fine waves only make grain."""
     direction_frequencies: int = Field(default=4, ge=0, le=16)
     """Octaves of the viewing direction's encoding. Raise it for glossy objects."""
-    mask_use: Literal["ignore", "empty"] = "ignore"
-    """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there."""
+    mask_use: MaskUse = "auto"
+    """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there. `auto`:
+    `empty` for masks that the mask stage found, `ignore` for those that came with the photos. Photos with found masks
+    that are to be ignored are learned whole: such masks lose thin parts."""
     white_background: bool = False
     """Whether what lies behind the cube is white, as in pictures that were composited so; black otherwise."""
     occupancy_resolution: int = Field(default=64, ge=8, multiple_of=4)

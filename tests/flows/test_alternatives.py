@@ -281,4 +281,4 @@ def test_a_turntable_asks_for_more_photos_and_drops_what_masks_leave_out(tmp_pat
     turning = planned(tmp_path / "turn", None, {"capture_kind": "turntable", "masks": {"path": str(masks)}})
     assert turning.stages[Stage.INGEST].options["min_photos"] == 8
     assert turning.stages[Stage.TRAIN].options["mask_use"] == "empty"
-    assert still.stages[Stage.TRAIN].options["mask_use"] == "ignore"
+    assert still.stages[Stage.TRAIN].options["mask_use"] == "auto"

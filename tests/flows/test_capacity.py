@@ -49,7 +49,7 @@ def test_cores_are_a_limit_too() -> None:
 
 def test_overhead_is_paid_by_every_stage() -> None:
     site = Site(1, 8.0, 1, overhead_s=0.5)
-    assert Simulation(2, lambda asset: SECONDS, costs(), site).run().seconds == 2 * (40 + 6 * 0.5)
+    assert Simulation(2, lambda asset: SECONDS, costs(), site).run().seconds == 2 * (40 + len(STAGES) * 0.5)
 
 
 def test_lost_machines_cost_time_and_no_asset() -> None:

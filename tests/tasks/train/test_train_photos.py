@@ -18,7 +18,7 @@ from models.camera import Camera, PosedImage, PoseSet, apply_similarity_to_c2w, 
 from models.errors import DigitizeError, ReasonCode
 from models.fields.occupancy import cell_centres
 from models.fields.render import field_rays
-from tasks.train.inputs import open_photos, with_trusted_masks
+from tasks.train.inputs import open_photos, settle_masks
 from tasks.train.pixel_bank import Photo, PixelBank, cameras_in_field, load_bank, read_photo
 from tasks.train.stream import TURN_EVERY, StreamBank
 from tasks.train.visibility import hidden_cells
@@ -199,7 +199,12 @@ def test_automatic_masks_are_taken_as_outlines_or_not_at_all(tmp_path: Path) -> 
     drawn = PoseSet.model_validate_json((store.root / "pose" / "poses.json").read_bytes())
     automatic = drawn.model_copy(update={"mask_tolerance_px": 2.0})
     assert all(image.mask for image in drawn.images)
-    assert with_trusted_masks(drawn, "ignore") is drawn and with_trusted_masks(automatic, "empty") is automatic
-    whole = with_trusted_masks(automatic, "ignore")
-    assert not any(image.mask for image in whole.images)
+    for asked, settled in (("auto", "ignore"), ("ignore", "ignore"), ("empty", "empty")):
+        assert settle_masks(drawn, asked) == (drawn, settled)
+    assert settle_masks(automatic, "auto") == settle_masks(automatic, "empty") == (automatic, "empty")
+    images = (drawn.images[0].model_copy(update={"mask": None}), *drawn.images[1:])
+    fewer, _ = settle_masks(automatic.model_copy(update={"images": images}), "auto")
+    assert fewer.images == automatic.images[1:]  # its background would be taken for the object
+    whole, settled = settle_masks(automatic, "ignore")
+    assert settled == "ignore" and not any(image.mask for image in whole.images)
     assert [image.image for image in whole.images] == [image.image for image in drawn.images]
