@@ -27,7 +27,12 @@ from bench.line import ROOT, digitize
 NOT_MEASURED = "not measured"
 OBJECTS = ("flask", "spot", "avocado", "chair", "knot", "glossy")
 VIEWS, WIDTH, HEIGHT = 40, 1024, 768
-QUICK = {"views": 12, "width": 320, "height": 240}
+QUICK = {"views": 14, "width": 400, "height": 300}
+QUICK_STAGES: dict[str, dict[str, Any]] = {
+    "train": {"options": {"steps": 150}},
+    "surface": {"options": {"resolution": 96, "faces": 4000, "texture_size": 256}},
+    "quality": {"options": {"samples": 10000, "max_views": 1}},
+}
 ROWS = ROOT / ".bench" / "real.json"
 KEPT = (
     "chamfer",
@@ -60,12 +65,13 @@ def write_object(name: str, folder: Path, data: Path, size: dict[str, int]) -> P
     return folder / "batch.yaml"
 
 
-def changed(batch: Path, method: str | None) -> None:
-    """Choose another training method in a specification."""
+def changed(batch: Path, method: str | None, stages: dict[str, dict[str, Any]] | None = None) -> None:
+    """Choose another training method, and settings of stages, in a specification."""
+    spec = yaml.safe_load(batch.read_text())
+    spec["stages"] = {**spec.get("stages", {}), **(stages or {})}
     if method is not None:
-        spec = yaml.safe_load(batch.read_text())
-        spec.setdefault("stages", {})["train"] = {"method": method}
-        batch.write_text(yaml.safe_dump(spec, sort_keys=False))
+        spec["stages"]["train"] = {**spec["stages"].get("train", {}), "method": method}
+    batch.write_text(yaml.safe_dump(spec, sort_keys=False))
 
 
 def run(batch: Path) -> dict[str, Any]:
@@ -79,7 +85,8 @@ def run(batch: Path) -> dict[str, Any]:
     for stage, each in asset["stages"].items():
         if each["key"] is not None and (done := work / stage / each["key"] / "DONE.json").is_file():
             cpu[stage] = json.loads(done.read_text())["cpu_seconds"]
-            row[f"{stage}_folder"] = str(next((work / stage / each["key"] / "attempts").iterdir()))
+            # of one attempt at most: smaller settings lie at a key of their own, and a rejection has no files
+            row |= {f"{stage}_folder": str(folder) for folder in (work / stage).glob("*/attempts/*")}
     row["cpu_seconds"] = {**cpu, "all": round(sum(cpu.values()), 1)}
     quality = Path(row.get("quality_folder", "")) / "quality.json"
     if quality.is_file():
@@ -126,7 +133,7 @@ def phone_rows(names: list[str], data: Path, size: dict[str, int], method: str |
             batch = write_object(name, folder, data, size)
             if batch is None:
                 continue
-            changed(batch, method)
+            changed(batch, method, QUICK_STAGES if size is QUICK else None)
             row = run(batch)
             row["mask_iou"] = mask_iou(row, folder / "truth")
             rows[name] = {key: value for key, value in row.items() if not key.endswith("_folder")}
