@@ -36,6 +36,10 @@ class SparsePoints:
         """[visible_ptr[-1]] the point that each entry of `visible_idx` belongs to."""
         return np.repeat(np.arange(len(self.xyz)), np.diff(self.visible_ptr))
 
+    def seen_by(self, image: int) -> npt.NDArray[np.int64]:
+        """The points that an image of the PoseSet sees, in rising order."""
+        return np.asarray(self.owner[self.visible_idx == image])
+
     @staticmethod
     def read(path: Path) -> SparsePoints:
         """The points that `write` left at `path`."""

@@ -54,8 +54,7 @@ class MaskPhotos:
         self.c2w: FloatArray = np.array([image.c2w for image in poses.images]).reshape(-1, 4, 4)
         self.small = tuple(_small(image.camera) for image in poses.images)
         """Each photo's camera at the size of the outlines."""
-        owner = points.owner
-        self.seen_by = tuple(owner[points.visible_idx == k] for k in range(len(poses.images)))
+        self.seen_by = tuple(points.seen_by(k) for k in range(len(poses.images)))
         """The sparse points that each photo sees, as indices."""
 
     @property

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from models.artifacts import COLMAP_FILES, TRANSFORMS_FILE
@@ -72,7 +71,7 @@ def _images(poses: PoseSet, points: SparsePoints) -> list[str]:
         x, y, z, w = Rotation.from_matrix(w2c[:3, :3]).as_quat()
         name = Path(_picture(image)).name
         rows.append(f"{index + 1} {_text((w, x, y, z, *w2c[:3, 3]))} {index + 1} {name}")
-        seen = _seen(points, index)
+        seen = points.seen_by(index)
         uv, _ = project(image.camera, image.c2w, points.xyz[seen])
         rows.append(" ".join(f"{u:.4f} {v:.4f} {point + 1}" for (u, v), point in zip(uv, seen, strict=True)))
     return rows
@@ -90,11 +89,6 @@ def _points(points: SparsePoints) -> list[str]:
         track = " ".join(f"{k + 1} {s}" for k, s in zip(points.visible_idx[own], slots[own], strict=True))
         rows.append(f"{number + 1} {_text(xyz)} {rgb[0]} {rgb[1]} {rgb[2]} {float(error):.6g} {track}")
     return rows
-
-
-def _seen(points: SparsePoints, index: int) -> npt.NDArray[np.int64]:
-    """The points that a photo sees, in the order of the visibility list."""
-    return np.asarray(points.owner[points.visible_idx == index])
 
 
 def _text(numbers: Any) -> str:
