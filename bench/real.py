@@ -187,7 +187,14 @@ def figures(phone: dict[str, dict[str, Any]], pot: dict[str, Any] | None) -> dic
             pot.get("coverage_mesh"),
         )
         found |= dict(zip(names, (*values, round(pot["cpu_seconds"]["all"] / 120.0, 2)), strict=True))
-    later = ("phone_texture_gap_db", "peer_chamfer_ratio", "peer_time_ratio", "pot_completeness", "ruin_covers")
+    later = (
+        "phone_texture_gap_db",
+        "peer_chamfer_ratio",
+        "peer_time_ratio",
+        "pot_completeness",
+        "ruin_covers",
+        "ruin_floaters",
+    )
     return found | dict.fromkeys(later, NOT_MEASURED)
 
 
