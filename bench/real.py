@@ -27,6 +27,7 @@ from bench.line import ROOT, digitize
 NOT_MEASURED = "not measured"
 OBJECTS = ("flask", "spot", "avocado", "chair", "knot", "glossy")
 VIEWS, WIDTH, HEIGHT = 40, 1024, 768
+MESHES = {"spot": "mesh_spot/cow.glb", "avocado": "mesh_avocado/avocado.gltf"}
 QUICK = {"views": 14, "width": 400, "height": 300}
 QUICK_STAGES: dict[str, dict[str, Any]] = {
     "train": {"options": {"steps": 150}},
@@ -48,17 +49,18 @@ KEPT = (
 
 def write_object(name: str, folder: Path, data: Path, size: dict[str, int]) -> Path | None:
     """A phone-style capture of one object; None where its mesh is not there. Returns the specification."""
-    from bench.surface_scenes import OBJECTS as MESHES
+    from bench.surface_scenes import OBJECTS as MADE
     from models.mesh.io import write_ply
     from tasks.sample.phone_capture import write_phone_sample
 
-    mesh = None
-    if name not in ("flask", "glossy"):
-        made = MESHES[name](data)
-        if made is None:
-            return None
+    mesh = data / MESHES[name] if name in MESHES else None
+    if mesh is not None and not mesh.is_file():
+        return None
+    if name in ("chair", "knot"):
         folder.mkdir(parents=True, exist_ok=True)
         mesh = folder / f"{name}.ply"
+        made = MADE[name](data)
+        assert made is not None
         write_ply(mesh, made)
     seed = OBJECTS.index(name)
     write_phone_sample(folder, mesh=mesh, glossy=name == "glossy", seed=seed, **size)
@@ -100,6 +102,7 @@ def mask_iou(row: dict[str, Any], truth: Path) -> list[float]:
     from models.camera import CameraSet, PoseSet
     from models.mesh.io import read_ply
     from models.mesh.raycast import RayCaster
+    from models.photos import PhotoIndex
     from tasks.quality.hull import cast_mask
     from tasks.quality.masks import true_camera
 
@@ -110,13 +113,15 @@ def mask_iou(row: dict[str, Any], truth: Path) -> list[float]:
     if not (folder / "poses.json").is_file():
         return [0.0] * len(cameras)
     caster = RayCaster(read_ply(truth / "mesh.ply"), 2)
+    index = PhotoIndex.read(Path(row["ingest_folder"]) / "photos.json")
+    stored = {photo.name: (photo.width, photo.height) for photo in index.photos}
     poses = PoseSet.model_validate_json((folder / "poses.json").read_text())
     found = dict.fromkeys(cameras, 0.0)
     for image in poses.images:
         if image.mask is None or image.name not in cameras:
             continue
         true = cameras[image.name]
-        camera = true_camera(true, (true.camera.width, true.camera.height), image.camera)
+        camera = true_camera(true, stored[image.name], image.camera)
         exact = cast_mask(caster, camera, true.c2w)
         with Image.open(folder / image.mask) as picture:
             mask = np.asarray(picture.convert("L")) > 127
