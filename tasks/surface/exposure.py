@@ -6,13 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from models.mesh.mesh import ByteArray, FloatArray
+from tasks.gains import BRIGHTEST, DARKEST
+from tasks.gains import log_gains as solve
 from tasks.surface.weights import VertexViews
 
-DARKEST, BRIGHTEST = 8, 247
-"""sRGB values between which a pixel tells the exposure: neither noise nor clipped."""
 LIMIT = 1.0
 """Largest correction as a natural logarithm."""
-ROUNDS = 4
 
 
 def linear_from_srgb(value: FloatArray) -> FloatArray:
@@ -45,26 +44,9 @@ def log_gains(samples: VertexViews) -> FloatArray:
         rows = rows[:: max(1, len(rows) // 20_000)]
         logs, base = light[value[rows]], np.where(usable[rows], samples.weight[rows], 0.0).astype(np.float64)
         base /= base.max(1, keepdims=True) + 1e-12
-        gains[:, channel] = _solve(logs, base)
+        gains[:, channel] = solve(logs, base)
     limited: FloatArray = np.clip(gains - gains.mean(0), -LIMIT, LIMIT)
     return limited
-
-
-def _solve(logs: FloatArray, base: FloatArray) -> FloatArray:
-    count = logs.shape[1]
-    weight, gain = base, np.zeros(count)
-    for _ in range(ROUNDS):
-        total = np.maximum(weight.sum(1), 1e-12)
-        mean = (weight * logs).sum(1) / total
-        system = np.diag(weight.sum(0)) - weight.T @ (weight / total[:, None])
-        # photos that overlap with nothing keep gain 1; the others are hardly held
-        system += np.eye(count) * (1e-3 * np.trace(system) / count + 1e-9)
-        gain = np.linalg.solve(system, (weight * (logs - mean[:, None])).sum(0))
-        corrected = logs - gain
-        residual = np.abs(corrected - ((weight * corrected).sum(1) / total)[:, None])
-        scale = max(float(np.median(residual[base > 0])) * 1.5, 1e-3)
-        weight = base * np.minimum(1.0, scale / np.maximum(residual, 1e-12))
-    return gain
 
 
 def correction(log_gain: FloatArray) -> tuple[ByteArray, npt.NDArray[np.bool_]]:

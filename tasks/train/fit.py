@@ -15,6 +15,7 @@ from models.fields.hash_field import HashField
 from models.fields.representation import FieldRepresentation
 from models.fields.threads import threads_of
 from tasks.context import Context
+from tasks.train.exposure import differ, measured_gains
 from tasks.train.hash_learner import HashFieldLearner
 from tasks.train.inputs import forbid_hidden, open_photos, settle_masks
 from tasks.train.memory import fitting
@@ -45,7 +46,9 @@ def fit_field(
         DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
     """
     poses, mask_use = settle_masks(poses, options.mask_use)
-    options = options.model_copy(update={"mask_use": mask_use})
+    gains = measured_gains(poses, context) if options.exposure == "auto" else None
+    exposure = differ(gains) if options.exposure == "auto" else options.exposure
+    options = options.model_copy(update={"mask_use": mask_use, "exposure": exposure})
     heldout = poses.of_split("heldout")
     options, stepped_down = fitting(poses, options, context)
     torch.manual_seed(context.request.seed)
@@ -59,6 +62,8 @@ def fit_field(
     bank = open_photos(poses, "train", where, memory_gb, context)
     heldout_bank = open_photos(poses, "heldout", where, memory_gb / 4, context) if heldout else None
     learner = learner_of(field, bank, heldout_bank, options, context.request.seed, device)
+    if exposure and gains is not None:
+        learner.start_gains(torch.from_numpy(gains))
     try:
         with threads_of(context.threads):
             progress = train(learner, options, context)
@@ -67,6 +72,9 @@ def fit_field(
         bank.close()
     learner.finish()
     trained = trained_field(field, progress, psnr_train, bool(heldout), field.cells.share, stepped_down)
+    if exposure:
+        spread = float((learner.log_gain - learner.log_gain.mean(0)).square().mean().sqrt())
+        trained = replace(trained, facts={**trained.facts, "exposure_spread": rounded(spread, 4)})
     if learner.cameras is None:
         return trained
     refined = learner.cameras.refined(poses.of_split("train"), poses.world_from_field)

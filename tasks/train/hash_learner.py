@@ -116,6 +116,10 @@ class HashFieldLearner:
         self.rays = int(min(self.options.max_rays, max(16, self.rays * growth)))
         return StepFacts(value, rays, samples)
 
+    def start_gains(self, log_gain: Tensor) -> None:
+        """Go on from gains [photos, 3] that were measured, as natural logarithms."""
+        self.log_gain.data.copy_(log_gain)
+
     def _descend(self, loss: Tensor, share: float, rate: float) -> None:
         """One step of Adam."""
         self.optimiser.zero_grad()
@@ -168,24 +172,28 @@ class HashFieldLearner:
         """Mean Huber loss of the rays' colours, given what they see inside the cube."""
         field, pixels = self.field, batch.pixels
         target = pixels.rgb
+        gain = self._gain(pixels.photo)
         if self.empty_outside_mask:
             behind = self._random(len(target), 3)
             target = torch.lerp(behind, target, pixels.alpha[:, None])
-            predicted = seen.light + seen.through[:, None] * behind
+            predicted = gain * seen.light + seen.through[:, None] * behind
         else:
             visible = seen.through.detach() > VISIBLE
             rays = (pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out)
             front, before, behind = field.surroundings(*rays, visible, self.generator)
-            predicted = front + before[:, None] * (seen.light + seen.through[:, None] * behind)
-        if self.options.exposure:
-            gain = self.log_gain - self.log_gain.mean(0)
-            predicted = predicted * torch.exp(gain[pixels.photo])
+            predicted = gain * (front + before[:, None] * (seen.light + seen.through[:, None] * behind))
         if self.error_map is not None:
             self.error_map.note(pixels.number, (predicted - target).detach().abs().mean(1))
         loss = torch.nn.functional.huber_loss(predicted, target, delta=HUBER_DELTA) / HUBER_DELTA
         if self.options.distortion > 0:
             loss = loss + self.options.distortion * seen.spread.mean()
         return loss
+
+    def _gain(self, photo: Tensor) -> Tensor:
+        """What the light of rays [N] of photos is multiplied with: [N, 3], or 1 where photos do not differ."""
+        if not self.options.exposure:
+            return torch.ones(1, 1, device=self.device)
+        return torch.exp((self.log_gain - self.log_gain.mean(0))[photo])
 
     def _refresh_grid(self) -> None:
         """Look again at which cells of the occupancy grid hold something."""

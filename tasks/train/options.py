@@ -69,8 +69,9 @@ class HashFieldOptions(BudgetOptions):
     """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there. `auto`:
     `empty` for masks that the mask stage found, `ignore` for those that came with the photos. Photos with found masks
     that are to be ignored are learned whole: such masks lose thin parts."""
-    exposure: bool = False
-    """Fit a gain to each photo. Turn it on when exposure or white balance changed during the capture."""
+    exposure: Literal["auto"] | bool = "auto"
+    """Fit a gain to each photo and channel. `auto`: where the sparse points that photos share differ in brightness or
+    colour. Turn it off for objects whose own light changes."""
     error_map: bool = False
     """Draw half of the rays where the photos are explained worst. Turn it on for small details in large photos."""
     refine_cameras: bool = False

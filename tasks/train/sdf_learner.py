@@ -105,6 +105,12 @@ class SDFLearner(HashFieldLearner):
         self._constant = torch.eye(SH_WIDTH, device=device)[0]
         self.share, self.finest_step = 0.0, field.step
 
+    def start_gains(self, log_gain: Tensor) -> None:
+        """As HashFieldLearner.start_gains."""
+        super().start_gains(log_gain)
+        if self.rough is not None:
+            self.rough.start_gains(log_gain)
+
     def step(self, share: float, rate: float) -> StepFacts:
         """As trainer.Learner.step: of the rough shape first, of the surface then."""
         options, field = self.options, self.field

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "4"
+VERSION = "5"
 OUTPUTS = "field"
 
 Options = HashDensityOptions
