@@ -41,6 +41,8 @@ class Judgement:
     """Empty when the masks are believed."""
     bounds: tuple[FloatArray, FloatArray] | None
     """Corners [3], [3] of the hull's box in the level frame."""
+    notes: tuple[str, ...] = ()
+    """What was tried before and why it was left."""
 
 
 def level_frame(photos: MaskPhotos) -> FloatArray:

@@ -20,6 +20,8 @@ OUTLINE_EDGE_PX = 400
 FOLDER = "masks"
 TOLERANCE_PX = 2.0
 """How far automatic outlines may lie beside the object's: the network sees the object at 320 px."""
+CARVED_TOLERANCE_PX = 4.0
+"""The same for outlines that were carved by depth maps of a small size."""
 OFF, ON, OPEN = 0, 1, -1
 """Labels of sparse points: beside the object, on it, or within the tolerance of its outline."""
 _DIRECTIONS = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [0.7, 0.7], [0.7, -0.7], [-0.7, 0.7], [-0.7, -0.7]])
@@ -39,7 +41,7 @@ class PhotoMask:
     """Share of the pixels that the method was not sure of."""
     state: str = "found"
     """`found`, `trimmed` (to the hull of all photos), `mended` (found anew with the hull of the other
-    photos) or `dropped` (not believed)."""
+    photos), `carved` (the outline of what depth maps leave standing) or `dropped` (not believed)."""
 
     def as_dropped(self) -> PhotoMask:
         """The same mask, not believed."""

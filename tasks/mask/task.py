@@ -45,7 +45,9 @@ def run(request: StageRequest, context: Context) -> StageResult:
     photos = MaskPhotos(poses, points, context)
     masks, judgement = method.find_masks(photos, options, context)
     facts |= {"scene_mode": bool(judgement.reasons), "reasons": list(judgement.reasons), **judgement.figures}
-    for state in ("trimmed", "mended", "dropped"):
+    if judgement.notes:
+        facts["notes"] = list(judgement.notes)
+    for state in ("trimmed", "mended", "carved", "dropped"):
         facts[state] = [poses.images[mask.index].name for mask in masks if mask.state == state]
     if judgement.reasons:
         shutil.rmtree(context.output / FOLDER, ignore_errors=True)
@@ -82,7 +84,7 @@ def _write_poses(
     from models.digest import canonical_json
     from models.stage import Stage
     from tasks.mask.gate import level_frame
-    from tasks.mask.photos import TOLERANCE_PX, mask_path
+    from tasks.mask.photos import CARVED_TOLERANCE_PX, TOLERANCE_PX, mask_path
     from tasks.mask.region import fit_region
     from tasks.stage_files import read_facts
 
@@ -92,12 +94,13 @@ def _write_poses(
         image.model_copy(update={"mask": mask_path(image)}) if index in believed else image
         for index, image in enumerate(poses.images)
     )
-    changes: dict[str, Any] = {"images": images, "mask_tolerance_px": TOLERANCE_PX}
+    tolerance = CARVED_TOLERANCE_PX if any(mask.state == "carved" for mask in masks) else TOLERANCE_PX
+    changes: dict[str, Any] = {"images": images, "mask_tolerance_px": tolerance}
     by_hand = read_facts(context, Stage.POSE, POSE_FACTS_FILE).get("region_source") == "given"
     if judgement.bounds is not None and not by_hand:
         changes["world_from_field"] = fit_region(*judgement.bounds, level_frame(photos), options.region_margin)
     (context.output / POSES_FILE).write_bytes(canonical_json(poses.model_copy(update=changes)))
-    return {"region_source": "given" if by_hand else "masks", "mask_tolerance_px": TOLERANCE_PX}
+    return {"region_source": "given" if by_hand else "masks", "mask_tolerance_px": tolerance}
 
 
 def _rows(poses: PoseSet, masks: Sequence[PhotoMask]) -> list[dict[str, Any]]:

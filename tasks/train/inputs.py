@@ -19,16 +19,21 @@ from tasks.train.pixel_bank import Photo, PixelBank, bytes_of, cameras_in_field,
 from tasks.train.stream import StreamBank
 from tasks.train.visibility import hidden_cells
 
+TRUSTED_PX = 3.0
+"""Tolerance of automatic masks up to which what lies outside them is empty."""
+
 
 def settle_masks(poses: PoseSet, mask_use: MaskUse) -> tuple[PoseSet, MaskUse]:
     """The photos that training goes by, with the masks it may trust, and what masked pixels mean.
 
     Automatic masks (`mask_tolerance_px` above 0) say what is empty, unless they are to be ignored: they lose thin parts
-    here and there, and to leave out what they leave out would take the background from beside every outline. Photos
-    whose automatic mask was not believed would put their background on the object: they are left out.
+    here and there, and to leave out what they leave out would take the background from beside every outline. Outlines
+    of more than `TRUSTED_PX` would cut such parts off for good: photos are learned whole. Photos whose automatic mask
+    was not believed would put their background on the object: they are left out.
     """
     automatic = poses.mask_tolerance_px > 0
-    settled: MaskUse = mask_use if mask_use != "auto" else "empty" if automatic else "ignore"
+    trusted = automatic and poses.mask_tolerance_px <= TRUSTED_PX
+    settled: MaskUse = mask_use if mask_use != "auto" else "empty" if trusted else "ignore"
     if not automatic:
         return poses, settled
     if settled == "empty":

@@ -1,6 +1,7 @@
-"""Masks without a network: the outline of the sparse points that stand on the support, inside the region of interest.
+"""Masks without a network: the outline of what stands on the support, inside the region of interest, by depth.
 
-They cut nothing off a convex object, and leave background in the hollows of others.
+Without a compiled kernel for depth, or where depth tells nothing, the outline of the sparse points above the support.
+It cuts nothing off a convex object, and leaves background in the hollows of others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tasks.mask.gate import Judgement
     from tasks.mask.photos import MaskPhotos, PhotoMask
 
-VERSION = "1"
+VERSION = "2"
 PRESETS: dict[str, dict[str, object]] = {}
 
 
@@ -29,22 +30,37 @@ class Options(MaskOptions):
     """Options of the `geometry` method."""
 
     dilation: float = Field(default=0.02, ge=0, le=0.5)
-    """How far outlines reach beyond the points, as a share of their size: points rarely lie on the very edge. Raise it
-    when masks cut into the object."""
+    """How far outlines of sparse points reach beyond them, as a share of their size: points rarely lie on the very
+    edge. Raise it when masks cut into the object."""
 
 
 def resources(options: Options) -> Resources:
-    """One core; one photo at a time."""
-    return Resources(cpus=1, memory_gb=1.0, scratch_gb=0.5, timeout_s=1800)
+    """Two cores; small depth maps of all photos."""
+    return Resources(cpus=2, memory_gb=2.0, scratch_gb=0.5, timeout_s=3600)
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
-    """Outlines drawn and written, then the hull."""
-    return Estimate(seconds=3.0 + photos * 0.15 * megapixels, memory_gb=0.5 + 0.02 * megapixels)
+    """Small depth maps, outlines drawn and written, then the hull."""
+    small = photos * (options.depth_edge_px / 512.0) ** 2
+    return Estimate(seconds=6.0 + 1.2 * small + photos * 0.3 * megapixels, memory_gb=0.6 + 0.02 * megapixels)
 
 
 def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[list[PhotoMask], Judgement]:
     """Masks of all photos, and whether there is anything to believe."""
+    from dataclasses import replace
+
+    from tasks.mask.standing import is_possible, masks_of, outlines_by_depth
+
+    if not is_possible(photos):
+        return _outlined_points(photos, options, context)
+    outlines = outlines_by_depth(photos, options.depth_edge_px, context)
+    if not isinstance(outlines, str):
+        return masks_of(photos, outlines, options.min_points, context)
+    masks, judgement = _outlined_points(photos, options, context)
+    return masks, replace(judgement, notes=(outlines,))
+
+
+def _outlined_points(photos: MaskPhotos, options: Options, context: Context) -> tuple[list[PhotoMask], Judgement]:
     import numpy as np
 
     from tasks.mask.gate import Judgement, Limits, judge

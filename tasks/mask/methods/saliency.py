@@ -2,12 +2,13 @@
 
 A photo whose mask labels many sparse points otherwise than the other photos do gets it anew, with the others' hull as
 the part to look at; a photo that still disagrees gets no mask. Where few points disagree, what lies beside the hull is
-cut off, if that makes the photo agree better.
+cut off, if that makes the photo agree better. Where the masks still cannot be believed (other things stand out too),
+the object is carved by depth instead, if it stands on a support.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -19,14 +20,17 @@ from tasks.saliency.u2net import EXTERNAL as WEIGHTS
 if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.mask.agreement import Agreement
-    from tasks.mask.gate import Judgement
+    from tasks.mask.gate import Judgement, Limits
     from tasks.mask.photos import MaskPhotos, PhotoMask
+    from tasks.mask.standing import Outlines
     from tasks.saliency.find import Network
     from tasks.silhouettes.hull import Mask
 
-VERSION = "1"
+VERSION = "2"
 EXTERNAL = (WEIGHTS,)
 PRESETS: dict[str, dict[str, object]] = {}
+_LIKE_DEPTH = 0.85
+"""Overlap with the outlines by depth, median over the photos, from which on masks found inside them are believed."""
 _HULL_DILATION = 0.03
 """How far beyond the hull a photo may show the object, as a share of its size."""
 
@@ -72,6 +76,7 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
     """
     from tasks.external import fetch_external
     from tasks.mask.gate import Limits, judge
+    from tasks.mask.standing import is_possible, masks_of, outlines_by_depth
     from tasks.saliency.find import find_object
     from tasks.saliency.u2net import U2Net
 
@@ -84,7 +89,49 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
         masks.append(photos.keep(index, found.mask >= 0.5, found.undecided))
     masks = mend(photos, masks, network, options, context)
     limits = Limits(options.min_points, options.max_undecided, options.min_unanimous, options.min_hull_iou)
-    return masks, judge(photos, masks, limits, context.check)
+    judgement = judge(photos, masks, limits, context.check)
+    if not judgement.reasons or not is_possible(photos):
+        return masks, judgement
+    outlines = outlines_by_depth(photos, options.depth_edge_px, context)
+    if isinstance(outlines, str):
+        return masks, replace(judgement, notes=(outlines,))
+    notes = tuple(f"whole photos: {reason}" for reason in judgement.reasons)
+    masks, judgement = _look_closer(photos, outlines, network, limits, context)
+    if judgement.reasons:
+        notes += tuple(f"where depth has the object: {reason}" for reason in judgement.reasons)
+        masks, judgement = masks_of(photos, outlines, options.min_points, context)
+    return masks, replace(judgement, notes=notes)
+
+
+def _look_closer(
+    photos: MaskPhotos, outlines: Outlines, network: Network, limits: Limits, context: Context
+) -> tuple[list[PhotoMask], Judgement]:
+    """Masks found inside the boxes of outlines that depth gave, and whether they can be believed: they must agree with
+    those outlines, too."""
+    import numpy as np
+
+    from tasks.mask.gate import judge
+    from tasks.saliency.find import find_in_box, object_box
+
+    masks, overlaps = [], []
+    for index in range(len(photos.images)):
+        context.check()
+        outline = outlines.of(index)
+        box = object_box(outline.astype(float), outline.shape)
+        if box is None:
+            continue
+        found = find_in_box(network, photos.picture(index), box)
+        mask = found.mask >= 0.5
+        overlaps.append(float((mask & outline).sum() / max(1, (mask | outline).sum())))
+        masks.append(photos.keep(index, mask, found.undecided, "mended"))
+    judgement = judge(photos, masks, limits, context.check)
+    overlap = float(np.median(overlaps)) if overlaps else 0.0
+    if overlap < _LIKE_DEPTH:
+        reason = (
+            f"expected masks that overlap with the outlines by depth by {_LIKE_DEPTH:g} or more, found {overlap:.3f}"
+        )
+        judgement = replace(judgement, reasons=(*judgement.reasons, reason))
+    return masks, judgement
 
 
 def mend(

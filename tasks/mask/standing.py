@@ -1,0 +1,64 @@
+"""Masks of what stands on the support, by depth, and whether they can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.mesh.raycast import RayCaster
+from tasks.context import Context
+from tasks.mask.carving import carve_by_depth, depth_views, silhouette, touches_region
+from tasks.mask.gate import Judgement, Limits, judge
+from tasks.mask.photos import MaskPhotos, PhotoMask
+from tasks.silhouettes.hull import Mask
+from tasks.stereo import kernel
+
+MIN_UNANIMOUS = 0.9
+"""Share of the sparse points that all outlines must label alike: they are drawn at a coarse size."""
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """What stands on the support, as every photo shows it."""
+
+    packed: tuple[npt.NDArray[np.uint8], ...]
+    """One a photo: bits of [H, W], row by row."""
+    shapes: tuple[tuple[int, int], ...]
+
+    def of(self, index: int) -> Mask:
+        """[H, W] the pixels of a photo that show it."""
+        height, width = self.shapes[index]
+        return np.unpackbits(self.packed[index], count=height * width).reshape(height, width).astype(bool)
+
+
+def is_possible(photos: MaskPhotos) -> bool:
+    """Whether there is a support, and a kernel to estimate depth with."""
+    return photos.poses.support is not None and kernel.library() is not None
+
+
+def outlines_by_depth(photos: MaskPhotos, edge_px: int, context: Context) -> Outlines | str:
+    """The outlines of the object that `carving` finds, or why it finds none."""
+    poses, support = photos.poses, photos.poses.support
+    if support is None:
+        return "support: expected a plane that the object stands on, found none"
+    body = carve_by_depth(photos, depth_views(photos, edge_px, context), support, context)
+    if body is None:
+        return "depth: expected something above the support that no photo sees through, found nothing"
+    if touches_region(body, poses.world_from_field):
+        return "depth: expected an object that ends inside the region, found one that goes on beyond it"
+    caster, packed = RayCaster(body, context.threads), []
+    for number, image in enumerate(photos.images):
+        context.check()
+        packed.append(np.packbits(silhouette(caster, image)))
+        context.progress(0.7 + 0.2 * (number + 1) / len(photos.images), "outlines of the object", {})
+    return Outlines(tuple(packed), tuple((image.camera.height, image.camera.width) for image in photos.images))
+
+
+def masks_of(
+    photos: MaskPhotos, outlines: Outlines, min_points: int, context: Context
+) -> tuple[list[PhotoMask], Judgement]:
+    """The outlines as masks of all photos, and whether they can be believed."""
+    masks = [photos.keep(index, outlines.of(index), 0.0, "carved") for index in range(len(photos.images))]
+    return masks, judge(photos, masks, Limits(min_points, min_unanimous=MIN_UNANIMOUS), context.check)
