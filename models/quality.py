@@ -114,6 +114,9 @@ DEFAULT_GATES: tuple[Gate, ...] = (
     # a mesh that shows much less than the model it was taken from is torn, or lies where the object is not
     Gate(metric="mesh_gap", at_most=3.0, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="coverage_mesh", at_least=0.4, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
+    # what photos that nothing was made from show, and what of the mesh they contradict (a lump that fills a hollow)
+    Gate(metric="completeness_dense", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
+    Gate(metric="precision_dense", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="fscore_1pct", at_least=0.5, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="fscore_1pct", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="degenerate_share", at_most=0.01, otherwise=Verdict.REVIEW, reason=ReasonCode.MESH_DEFECT),

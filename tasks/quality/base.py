@@ -72,6 +72,17 @@ class GeometryReport(Record):
     support_known: bool
 
 
+class StereoCheck(Record):
+    """What stereo of the held-out photos says about the mesh (`tasks.quality.stereo_check`)."""
+
+    completeness: float
+    """Share of its points within 0.5 % of the mesh."""
+    precision: float | None
+    """Share of the mesh's seen samples with a depth beside them that are at that depth; None where none has any."""
+    points: int
+    photos: int
+
+
 class ViewRow(Record):
     """One held-out photo."""
 
@@ -89,6 +100,8 @@ class ViewRow(Record):
     """After one affine colour correction of the picture (`metrics/colour.py`)."""
     psnr_mesh: float
     psnr_mesh_corrected: float
+    gap: float | None = None
+    """What the mesh lost against the model, in dB (`View._gap`); None without a model that has colours."""
     ssim_model: float | None
     ssim_mesh: float
 

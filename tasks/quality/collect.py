@@ -10,7 +10,8 @@ import numpy as np
 from models.errors import ReasonCode
 from models.quality import POSE_METRICS, Gate, GateOutcome, Metric, Verdict, apply_gates, worst
 from models.results import Reason
-from tasks.quality.base import GeometryReport, MaskKind, MeshChecks, ViewRow
+from tasks.quality.base import GeometryReport, MaskKind, MeshChecks, StereoCheck, ViewRow
+from tasks.quality.views import TEXTURE_DB
 
 MASK_TEXT: dict[MaskKind, str] = {
     "true_silhouette": "the true silhouette (true mesh, true camera) dilated by 2 % of its size",
@@ -37,10 +38,6 @@ def share_name(share: float) -> str:
     ('0_25pct', '1pct')
     """
     return f"{share * 100:g}pct".replace(".", "_")
-
-
-TEXTURE_DB = 25.0
-"""Likeness that a texture can be expected to hold: highlights that a model knows beyond are no fault of the mesh."""
 
 
 def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, model_edge_px: int) -> list[Metric]:
@@ -92,11 +89,13 @@ def view_metrics(rows: Sequence[ViewRow], max_edge_px: int, model_edge_px: int) 
     if corrected:
         about = "psnr_model after one affine colour correction of each photo."
         metrics.append(Metric(name="psnr_model_corrected", value=mean(corrected), unit="dB", about=about))
-        gap = min(mean(corrected), TEXTURE_DB) - mean([row.psnr_mesh_corrected for row in rows])
+    gaps = [row.gap for row in rows if row.gap is not None]
+    if gaps:
         about = (
-            f"psnr_model_corrected, at most {TEXTURE_DB:g} dB of it, minus psnr_mesh_corrected: what the surface lost."
+            f"PSNR of the trained model, at most {TEXTURE_DB:g} dB, less that of the mesh, both colour-corrected, "
+            "where the mesh covers the mask: what the surface lost."
         )
-        metrics.append(Metric(name="mesh_gap", value=gap, unit="dB", better="lower", about=about))
+        metrics.append(Metric(name="mesh_gap", value=mean(gaps), unit="dB", better="lower", about=about))
     alike = [row.ssim_model for row in rows if row.ssim_model is not None]
     if alike:
         about = f"SSIM of the trained model, {where}; {small}."
@@ -168,6 +167,24 @@ def mesh_metrics(checks: MeshChecks) -> list[Metric]:
         lower("outside_share", checks.outside_share, "Share of vertices outside the region of interest."),
         Metric(name="watertight", value=float(checks.watertight), about="1 when every edge has exactly two faces."),
     ]
+
+
+def stereo_metrics(check: StereoCheck | None) -> list[Metric]:
+    """What stereo of the held-out photos says; nothing where it was not asked."""
+    if check is None:
+        return []
+    of = f"from stereo of {check.photos} held-out photos and those around them, made for this figure alone"
+    metrics = [
+        Metric(
+            name="completeness_dense",
+            value=check.completeness,
+            about=f"Share of {check.points} points within 0.5 % of the mesh's diagonal of the mesh, {of}.",
+        )
+    ]
+    if check.precision is not None:
+        about = f"Share of the mesh that lies where the photos have the surface, of what they tell about it, {of}."
+        metrics.append(Metric(name="precision_dense", value=check.precision, about=about))
+    return metrics
 
 
 def pose_metrics(facts: Mapping[str, Any]) -> list[Metric]:

@@ -21,11 +21,12 @@ from tasks import registry
 from tasks.context import Context
 from tasks.external import fetch_external
 from tasks.quality.base import MaskKind, QualityReport
-from tasks.quality.collect import geometry_metrics, judge, mesh_metrics, pose_metrics, view_metrics
+from tasks.quality.collect import geometry_metrics, judge, mesh_metrics, pose_metrics, stereo_metrics, view_metrics
 from tasks.quality.masks import region_mask, silhouette_mask, true_camera
 from tasks.quality.mesh_checks import check_mesh
 from tasks.quality.options import QualityOptions
 from tasks.quality.published import read_published
+from tasks.quality.stereo_check import check_by_stereo
 from tasks.quality.truth import Measured, Truth, measure, read_truth
 from tasks.quality.views import MISSED, BoolArray, Draw, View, compare, load_mask, spread
 from tasks.silhouettes.outlines import points_above_support
@@ -69,11 +70,13 @@ def evaluate(options: QualityOptions, context: Context) -> QualityReport:
         context.progress(0.4, "geometry scored", {"fscore_1pct": measured.report.mesh.fscore(0.01)})
     views = _views(options, context, poses, photos, mesh, surface_facts, truth, measured)
     rows = tuple(row for view in views if (row := view.row) is not None)
+    stereo = check_by_stereo(mesh, poses, bool(surface_facts.get("support_cut")), options, context)
     checks = check_mesh(mesh, poses.world_from_field, poses.up)
     geometry = measured.report if measured else None
     metrics = (
         *view_metrics(rows, options.max_edge_px, options.model_edge_px),
         *geometry_metrics(geometry),
+        *stereo_metrics(stereo),
         *mesh_metrics(checks),
         *pose_metrics(read_facts(context, Stage.POSE, POSE_FACTS_FILE)),
     )
@@ -89,7 +92,7 @@ def evaluate(options: QualityOptions, context: Context) -> QualityReport:
         geometry=geometry,
     )
     (context.output / QUALITY_FILE).write_bytes(canonical_json(report) + b"\n")
-    context.progress(0.8, "judged", {"verdict": str(verdict)})
+    context.progress(0.9, "judged", {"verdict": str(verdict)})
     evidence = Evidence(
         report=report,
         poses=poses,

@@ -27,6 +27,11 @@ class QualityOptions(Record):
     """Cells along the visual hull that is scored beside the mesh; 0 leaves the hull out."""
     hull_edge_px: int = Field(default=1000, ge=64)
     """Longer side of the silhouettes that carve the hull."""
+    stereo_views: int = Field(default=5, ge=0)
+    """Held-out photos whose depth is estimated, to tell without a truth what the mesh lacks and what is wrong with it
+    (`completeness_dense`, `precision_dense`); 0 leaves that out."""
+    stereo_edge_px: int = Field(default=640, ge=64)
+    """Longer side of those depth maps; time grows with its square."""
     report_views: int = Field(default=4, ge=0)
     """Held-out photos shown in the report."""
     report_edge_px: int = Field(default=440, ge=64)

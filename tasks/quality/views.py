@@ -30,6 +30,10 @@ MISSED = (0.5, 0.5, 0.5)
 HIGHEST_DB = 99.0
 """PSNR of pictures without any difference: records hold finite numbers."""
 SUPERSAMPLE = 2
+TEXTURE_DB = 25.0
+"""Likeness that a texture can be expected to hold: highlights that a model knows beyond are no fault of the mesh."""
+_WHOLLY = 0.99
+"""Share of a pixel from which on the mesh covers all of it."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,29 @@ class View:
             ),
             psnr_mesh=_finite(psnr(self.mesh, self.photo, self.mask)),
             psnr_mesh_corrected=_finite(psnr(alike, self.photo, self.mask)),
+            gap=None if model_alike is None else self._gap(alike, model_alike),
             ssim_model=None if drawn is None else ssim(drawn, self.model_photo, self.model_mask),
             ssim_mesh=ssim(self.mesh, self.photo, self.mask),
         )
+
+    def _gap(self, mesh: Float32Array, model: Float32Array) -> float | None:
+        """PSNR in dB of the model, `TEXTURE_DB` of it at most, less that of the mesh, at the model's size and where the
+        mesh covers the mask: a model that knows the background as well gains nothing by that."""
+        shape = self.model_mask.shape
+        shown = _shrunk((self.mask & self.covered).astype(np.float32), shape) > _WHOLLY
+        if not shown.any():
+            return None
+        small = np.stack([_shrunk(mesh[..., channel], shape) for channel in range(3)], 2)
+        best = min(_finite(psnr(model, self.model_photo, shown)), TEXTURE_DB)
+        return best - _finite(psnr(small, self.model_photo, shown))
+
+
+def _shrunk(values: Float32Array, shape: tuple[int, ...]) -> Float32Array:
+    """[h, w] of [H, W] by area."""
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BOX), dtype=np.float32)
 
 
 def _finite(decibels: float) -> float:
