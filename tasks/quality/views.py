@@ -85,7 +85,7 @@ class View:
             ssim_mesh=ssim(self.mesh, self.photo, self.mask),
         )
 
-    def _gap(self, mesh: Float32Array, model: Float32Array) -> float | None:
+    def _gap(self, mesh: npt.NDArray[np.floating], model: npt.NDArray[np.floating]) -> float | None:
         """PSNR in dB of the model, `TEXTURE_DB` of it at most, less that of the mesh, at the model's size and where the
         mesh covers the mask: a model that knows the background as well gains nothing by that."""
         shape = self.model_mask.shape
@@ -97,7 +97,7 @@ class View:
         return best - _finite(psnr(small, self.model_photo, shown))
 
 
-def _shrunk(values: Float32Array, shape: tuple[int, ...]) -> Float32Array:
+def _shrunk(values: npt.NDArray[np.floating], shape: tuple[int, ...]) -> Float32Array:
     """[h, w] of [H, W] by area."""
     from PIL import Image
 
