@@ -23,6 +23,7 @@ import yaml
 from PIL import Image
 
 from bench.line import ROOT, digitize
+from bench.real_scene import scene_figures
 
 NOT_MEASURED = "not measured"
 OBJECTS = ("flask", "spot", "avocado", "chair", "knot", "glossy")
@@ -44,7 +45,18 @@ KEPT = (
     "psnr_model",
     "psnr_model_corrected",
     "coverage_mesh",
+    "completeness_dense",
+    "precision_dense",
+    "mesh_gap",
 )
+POT = {
+    "pot_verdict": "verdict",
+    "pot_psnr_mesh": "psnr_mesh_corrected",
+    "pot_psnr_model": "psnr_model_corrected",
+    "pot_completeness": "completeness_dense",
+    "pot_precision": "precision_dense",
+    "pot_covered": "coverage_mesh",
+}
 
 
 def write_object(name: str, folder: Path, data: Path, size: dict[str, int]) -> Path | None:
@@ -146,8 +158,12 @@ def phone_rows(names: list[str], data: Path, size: dict[str, int], method: str |
     return rows
 
 
-def real_row(photos: Path, method: str | None) -> dict[str, Any] | None:
-    """The row of a folder of real photos, with the specification that `digitize init` writes; None without photos."""
+def real_row(photos: Path, method: str | None, scene: bool = False) -> dict[str, Any] | None:
+    """The row of a folder of real photos, with the specification that `digitize init` writes; None without photos.
+
+    Args:
+        scene: there is no object on a support: nothing is cut off, and the mesh is held against fused stereo points.
+    """
     if not photos.is_dir():
         return None
     with tempfile.TemporaryDirectory() as temporary:
@@ -156,18 +172,26 @@ def real_row(photos: Path, method: str | None) -> dict[str, Any] | None:
             "name": "real",
             "preset": "preview",
             "publish": [{"to": "published"}],
-            "stages": {"surface": {"options": {"support": "cut"}}},
+            "stages": {} if scene else {"surface": {"options": {"support": "cut"}}},
             "assets": [{"id": photos.name.replace("_", "-"), "photos": str(photos), "scale": {"kind": "none"}}],
         }
         batch.write_text(yaml.safe_dump(spec, sort_keys=False))
         changed(batch, method)
         row = run(batch)
+        if scene and "surface_folder" in row:
+            changed(batch, "mvs", {"quality": {"options": {"stereo_views": 0, "max_views": 1}}})
+            dense = run(batch)
+            poses = Path(row["mask_folder"]) / "poses.json"
+            holder = "mask_folder" if poses.is_file() else "pose_folder"
+            row |= scene_figures(Path(row["surface_folder"]), Path(dense["dense_folder"]), Path(row[holder]))
     found = {key: value for key, value in row.items() if not key.endswith("_folder")}
     print(photos.name, json.dumps(found), flush=True)
     return found
 
 
-def figures(phone: dict[str, dict[str, Any]], pot: dict[str, Any] | None) -> dict[str, Any]:
+def figures(
+    phone: dict[str, dict[str, Any]], pot: dict[str, Any] | None, ruin: dict[str, Any] | None
+) -> dict[str, Any]:
     """The figures by name."""
     found: dict[str, Any] = dict.fromkeys(
         ("mask_iou", "phone_chamfer_pct", "phone_fscore_0p5", "phone_fscore_0p5_worst", "phone_accepted"), NOT_MEASURED
@@ -182,25 +206,13 @@ def figures(phone: dict[str, dict[str, Any]], pot: dict[str, Any] | None) -> dic
             "phone_fscore_0p5_worst": round(min(fscores), 4),
             "phone_accepted": round(float(np.mean([row["verdict"] == "accept" for row in phone.values()])), 3),
         }
-    names = ("pot_verdict", "pot_psnr_mesh", "pot_psnr_model", "pot_covered", "pot_minutes")
-    found |= dict.fromkeys(names, NOT_MEASURED)
+    found |= dict.fromkeys((*POT, "pot_minutes", "ruin_covers", "ruin_floaters"), NOT_MEASURED)
     if pot is not None:
-        values = (
-            pot["verdict"],
-            pot.get("psnr_mesh_corrected"),
-            pot.get("psnr_model_corrected"),
-            pot.get("coverage_mesh"),
-        )
-        found |= dict(zip(names, (*values, round(pot["cpu_seconds"]["all"] / 120.0, 2)), strict=True))
-    later = (
-        "phone_texture_gap_db",
-        "peer_chamfer_ratio",
-        "peer_time_ratio",
-        "pot_completeness",
-        "ruin_covers",
-        "ruin_floaters",
-    )
-    return found | dict.fromkeys(later, NOT_MEASURED)
+        found |= {name: pot.get(of) for name, of in POT.items()}
+        found["pot_minutes"] = round(pot["cpu_seconds"]["all"] / 120.0, 2)
+    if ruin is not None and "covers" in ruin:
+        found |= {"ruin_covers": ruin["covers"], "ruin_floaters": ruin["floaters"]}
+    return found | dict.fromkeys(("phone_texture_gap_db", "peer_chamfer_ratio", "peer_time_ratio"), NOT_MEASURED)
 
 
 def main() -> None:
@@ -215,11 +227,11 @@ def main() -> None:
     size = QUICK if arguments.quick else {"views": VIEWS, "width": WIDTH, "height": HEIGHT}
     phone = phone_rows(names, arguments.data, size, arguments.method)
     pot = None if arguments.quick else real_row(arguments.data / "scene_flowerpot", arguments.method)
-    ruin = None if arguments.quick else real_row(arguments.data / "scene_cyprus", arguments.method)
+    ruin = None if arguments.quick else real_row(arguments.data / "scene_cyprus", arguments.method, scene=True)
     rows = {"phone": phone, "pot": pot, "ruin": ruin, "method": arguments.method, "machine": platform.processor()}
     ROWS.parent.mkdir(exist_ok=True)
     ROWS.write_text(json.dumps(rows, indent=1))
-    print(json.dumps({"bench": "real", "quick": arguments.quick, "figures": figures(phone, pot)}))
+    print(json.dumps({"bench": "real", "quick": arguments.quick, "figures": figures(phone, pot, ruin)}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tasks.surface.clean import Cleaned, clean
 from tasks.surface.manifold import hole_report, make_manifold
 from tasks.surface.options import SurfaceOptions
 from tasks.surface.seen import seen_vertices, without_unseen
-from tasks.surface.support import cap, cut
+from tasks.surface.support import cap, cut, stand
 from tasks.surface.views import View
 
 MINIMUM_SIZE = 0.05
@@ -68,6 +68,7 @@ def finish_shape(
     mesh = cleaned.mesh
     if facts["support_cut"] and options.cap and poses.support is not None:
         mesh, facts["caps"] = cap(mesh, poses.support, margin, 1e-6 * side)
+        mesh = stand(mesh, poses.support, margin, 1e-6 * side)
     return _finished(mesh, views, options, context, {**facts, **_removed(cleaned)})
 
 

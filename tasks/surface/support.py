@@ -1,8 +1,8 @@
-"""Cutting the object off its support: everything below the plane of the table or mat goes, and the cut is closed."""
+"""Cutting the object off its support: what is below the plane of the table or mat goes, and the cut is closed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -99,6 +99,18 @@ def cap(mesh: Mesh, plane: Plane, rim_height: float, tolerance: float) -> tuple[
         points = mesh.vertices[index] @ axes.T
         patches.append(index[triangulate(points)])
     return Mesh(mesh.vertices, np.concatenate([mesh.faces, *patches])), len(loops)
+
+
+def stand(mesh: Mesh, plane: Plane, rim_height: float, tolerance: float) -> Mesh:
+    """The mesh with its cut moved down to the plane: an object reaches down to what it stands on.
+
+    Args:
+        rim_height: height of the cut above the plane; vertices within `tolerance` of it are moved.
+    """
+    h = heights(plane, mesh.vertices)
+    moved = np.abs(h - rim_height) <= tolerance
+    down = np.array(plane.normal) / np.linalg.norm(plane.normal)
+    return replace(mesh, vertices=mesh.vertices - np.where(moved, h, 0.0)[:, None] * down)
 
 
 def _plane_axes(plane: Plane) -> FloatArray:

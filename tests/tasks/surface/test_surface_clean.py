@@ -21,7 +21,7 @@ from tasks.surface.checks import check_surface, statistics
 from tasks.surface.clean import clean, fill_holes, look, tidy
 from tasks.surface.decimate import decimate, split_long_edges
 from tasks.surface.polygons import area, triangulate, with_holes
-from tasks.surface.support import cap, cut
+from tasks.surface.support import cap, cut, stand
 from tasks.surface.views import View
 from tests.synthetic import scenes
 
@@ -116,6 +116,17 @@ def test_cut_and_cap_leave_a_closed_half_ball() -> None:
     assert caps == 1
     assert figures["watertight"]
     assert figures["volume"] == pytest.approx(np.pi * height**2 * (3 - height) / 3, rel=0.005)
+
+
+def test_what_was_cut_off_above_its_support_stands_on_it_again() -> None:
+    upright = Plane(normal=(0.0, 0.0, 2.0), offset=1.0)  # z = -0.5
+    body = scenes.box((0.8, 0.6, 1.0), 4)
+    closed, _ = cap(cut(body, upright, 0.13).mesh, upright, 0.13, 1e-6)
+    stood = stand(closed, upright, 0.13, 1e-6)
+    low, high = body.vertices.min(0)[2], body.vertices.max(0)[2]
+    assert stood.vertices[:, 2].min() == pytest.approx(-0.5)
+    assert signed_volume(stood) == pytest.approx(signed_volume(body) * (high + 0.5) / (high - low), rel=1e-6)
+    assert statistics(stood)["watertight"]
 
 
 def test_cap_of_a_ring_keeps_the_hole_open() -> None:
