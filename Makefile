@@ -7,7 +7,7 @@ DEMO ?= demo
 .PHONY: help install system demo test test-all check format clean
 
 help:
-	@echo "make demo      install, render the sample capture, digitize it, print the verdict"
+	@echo "make demo      install, render a capture as a phone takes it, digitize it, print the verdict"
 	@echo "make test      install, lint, types, tests (about 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make check     lint, formatting, types and import contracts alone"
@@ -32,7 +32,7 @@ system:
 	fi
 
 demo: install
-	@test -f $(DEMO)/batch.yaml || $(BIN)/digitize sample $(DEMO)
+	@test -f $(DEMO)/batch.yaml || $(BIN)/digitize sample $(DEMO) --style phone
 	$(BIN)/digitize run $(DEMO)/batch.yaml
 
 check: install
