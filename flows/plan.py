@@ -59,7 +59,7 @@ class AssetPlan:
     skipped: tuple[Stage, ...] = ()
     """The stages that no stage needs."""
     fallbacks: tuple[Chain, ...] = ()
-    """The other choices of methods, in the order in which they are tried when a gate rejects."""
+    """The other choices of methods, in the order in which they are tried while none is accepted."""
 
     @staticmethod
     def of_chains(

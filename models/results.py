@@ -103,19 +103,21 @@ class StageResult(Record):
 
 
 class RejectedChain(Record):
-    """One choice of methods whose result a gate rejected, before the next choice was tried."""
+    """One choice of methods whose result a gate rejected or sent to review, before the next choice was tried."""
 
     methods: dict[Stage, str]
     """The methods of the stages for which there were several to choose from."""
     stage: Stage
-    """The stage that rejected the asset."""
+    """The stage that rejected the asset, or sent it to review."""
     key: str
     """Of its commit."""
     reasons: tuple[Reason, ...] = ()
+    verdict: Verdict = Verdict.REJECT
 
     def __str__(self) -> str:
         """For people: `train hash_sdf: rejected by quality`."""
-        return f"{', '.join(f'{stage} {name}' for stage, name in self.methods.items())}: rejected by {self.stage}"
+        methods = ", ".join(f"{stage} {name}" for stage, name in self.methods.items())
+        return f"{methods}: {'rejected' if self.verdict is Verdict.REJECT else 'sent to review'} by {self.stage}"
 
 
 class Done(Record):

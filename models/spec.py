@@ -175,7 +175,7 @@ StageChoices = Annotated[
     BeforeValidator(_as_choices, json_schema_input_type=str | StageChoice | list[str | StageChoice]),
     Field(min_length=1),
 ]
-"""A method, or several that are tried in order: the next one when a gate rejects what came of the one before."""
+"""A method, or several that are tried in order: the next one while none is accepted."""
 
 
 def _capture_kind(kind: CaptureKind) -> CaptureKind:

@@ -31,10 +31,14 @@ from tests.support import STAGES, make_context
 
 
 class Line:
-    """Stages that commit at once; `rejects` names (stage, method of train or pose) pairs that the stage rejects."""
+    """Stages that commit at once; `rejects` names (stage, method of train or pose) pairs that the stage rejects,
+    `reviews` those that it sends to review, with a number of reasons."""
 
-    def __init__(self, folder: Path, *rejects: tuple[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *rejects: tuple[str, str], reviews: dict[tuple[str, str], int] | None = None
+    ) -> None:
         self.store, self.folder, self.rejects = FolderStore(folder / "store"), folder, rejects
+        self.reviews = reviews or {}
         self.ran: list[str] = []
         self.asked: dict[str, dict[str, Any]] = {}
 
@@ -58,6 +62,10 @@ class Line:
         if rejected:
             reason = Reason.of(ReasonCode.LOW_FIDELITY, f"{request.stage} of {request.method}")
             result = StageResult(verdict=Verdict.REJECT, reasons=(reason,))
+        for method in below:
+            if count := self.reviews.get((str(request.stage), method), 0):
+                reason = Reason.of(ReasonCode.LOW_GEOMETRY, f"{request.stage} of {method}")
+                result = StageResult(verdict=Verdict.REVIEW, reasons=(reason,) * count)
         context = make_context(request, self.folder / request.key, self.store)
 
         def entry(request: StageRequest, context: Any) -> StageResult:
@@ -110,6 +118,40 @@ def test_commits_alone_tell_which_method_is_in_use(tmp_path: Path) -> None:
     assert {forecasted.stages[stage].outlook for stage in STAGES} == {StageOutlook.CACHED}
     assert forecasted.stages[Stage.TRAIN].method == "soft"
     assert forecasted.choices == {Stage.TRAIN: ("sharp", "soft")} and len(forecasted.tried) == 1
+
+
+def test_what_would_be_reviewed_waits_for_the_next_method(tmp_path: Path) -> None:
+    line = Line(tmp_path, reviews={("quality", "sharp"): 1})
+    plan = line.plan(train=("sharp", "soft"))
+    status = line.run(plan)
+    assert status.verdict is Verdict.ACCEPT and [str(each) for each in status.rejected] == [
+        "train sharp: sent to review by quality"
+    ]
+    assert line.ran[-4:] == ["train soft", "surface stub", "quality stub", "publish stub"]
+    assert line.ran.count("publish stub") == 1
+    assert line.run(plan).verdict is Verdict.ACCEPT and line.ran == []
+
+
+@pytest.mark.parametrize(("sharp", "soft", "best"), [(1, 2, "sharp"), (1, 1, "sharp"), (2, 1, "soft")])
+def test_of_methods_that_are_all_to_be_reviewed_the_best_goes_on(
+    tmp_path: Path, sharp: int, soft: int, best: str
+) -> None:
+    line = Line(tmp_path, reviews={("quality", "sharp"): sharp, ("quality", "soft"): soft})
+    plan = line.plan(train=("sharp", "soft"))
+    status = line.run(plan)
+    assert status.phase is Phase.DONE and status.verdict is Verdict.REVIEW and len(status.reasons) == 1
+    other = "soft" if best == "sharp" else "sharp"
+    assert [str(each) for each in status.rejected] == [f"train {other}: sent to review by quality"]
+    assert line.ran[-1] == "publish stub" and line.ran.count("publish stub") == 1
+    found = walk(plan, line.store)
+    assert found.request is None and found.plan.stages[Stage.TRAIN].method == best
+    assert line.run(plan).verdict is Verdict.REVIEW and line.ran == []
+
+
+def test_review_is_better_than_rejection(tmp_path: Path) -> None:
+    line = Line(tmp_path, ("quality", "soft"), reviews={("quality", "sharp"): 3})
+    status = line.run(line.plan(train=("sharp", "soft")))
+    assert status.phase is Phase.DONE and status.verdict is Verdict.REVIEW and len(status.reasons) == 3
 
 
 def _with_photos(plan: AssetPlan) -> AssetPlan:
