@@ -46,7 +46,7 @@ import yaml
 from PIL import Image
 
 from bench.line import ROOT
-from bench.peers.photogrammetry import PEERS, environment, last_lines
+from bench.peers.photogrammetry import CORE_NAME, CORE_PACKAGES, PEERS, environment, kernel_depth
 from bench.real import HEIGHT, NOT_MEASURED, OBJECTS, QUICK, VIEWS, WIDTH, changed, run, write_object
 from models.artifacts import DENSE_FACTS_FILE, POINTS_FILE, POSES_FILE
 from models.camera import Camera, CameraSet, Matrix4, PosedImage, PoseSet, matrix4, pixel_rays, transform_points
@@ -76,10 +76,12 @@ STAGES: dict[str, dict[str, Any]] = {
     "surface": {"options": {"support": "cut", "faces": 4000, "texture_size": 256}},
     "quality": {"options": {"samples": 10000, "max_views": 1, "stereo_views": 0}},
 }
+TRUE_MASKS: dict[str, Any] = {"masks": {"path": "./truth/masks", "role": "object"}}
+TRUE_CAMERAS: dict[str, Any] = {"poses": {"path": "./truth/cameras.json", "format": "cameras"}}
+"""Given to an asset. The photos' lens distortion is not in the cameras."""
 REPEATS = 3
 POOL, REFERENCES, SOURCES = 12, 6, 5
 """Photos beside the peer: those whose depth is refined, those of them that are compared, and sources of each."""
-CORE, CORE_PACKAGES = "photogrammetry-core", ("pyarchinit-photogrammetry-core==0.5.0",)
 ROWS = ROOT / ".bench" / "dense.json"
 CSRC = ROOT / "tasks" / "stereo" / "csrc"
 
@@ -100,26 +102,6 @@ inline float counted_cost(const Patch& patch, const Window& window, const Source
 EXPORT void counts(int64_t* found) { found[0] = stereo::pairs, found[1] = stereo::scored; }
 """
 """The kernel with a counter; for one thread. `scored` leaves out the pairs that end before the inner loop."""
-
-PEER_SCRIPT = """
-import sys, time
-import numpy as np
-import ppg_core
-
-data, found, seconds = np.load(sys.argv[1]), {}, []
-for r, number in enumerate(data["references"]):
-    rows = zip(data[f"sources{r}"], data[f"rotation{r}"], data[f"translation{r}"])
-    sources = [(data[f"grey{j}"], tuple(data["k"][j].tolist()), R, t) for j, R, t in rows]
-    near, far = data["ranges"][r].tolist()
-    start = time.process_time()
-    depth, _, _ = ppg_core.patchmatch_depth(
-        data[f"grey{number}"], tuple(data["k"][number].tolist()), sources, (near, far),
-        iterations=4, max_cost=0.5, min_views=1)
-    seconds.append(time.process_time() - start)
-    found[f"depth{r}"] = np.asarray(depth, np.float32)
-np.savez(sys.argv[2], seconds=seconds, **found)
-"""
-"""Settings of the peer's program for photos from close by: four sweeps, the filter `moderate`, one source suffices."""
 
 
 @dataclass(frozen=True)
@@ -196,20 +178,20 @@ class Truth:
         return int(right.sum()), int(hit.sum())
 
 
-def run_capture(name: str, folder: Path, data: Path, size: dict[str, int], edge_px: int, masked: bool) -> Row | None:
+def run_capture(name: str, folder: Path, data: Path, size: dict[str, int], edge_px: int, given: Row) -> Row | None:
     """Write a capture and run the line on it; None where the object's mesh is not there.
 
     Args:
         edge_px: of the depth maps.
-        masked: with the true masks instead of found ones.
+        given: settings of the asset: true masks and the like, instead of what the line finds.
     """
     batch = write_object(name, folder, data, size)
     if batch is None:
         return None
     changed(batch, None, {**STAGES, "dense": {"options": {"edge_px": edge_px}}})
-    if masked:
+    if given:
         spec = yaml.safe_load(batch.read_text())
-        spec["assets"][0]["masks"] = {"path": "./truth/masks", "role": "object"}
+        spec["assets"][0] |= given
         batch.write_text(yaml.safe_dump(spec, sort_keys=False))
     return run(batch)
 
@@ -352,9 +334,9 @@ def found_planes(
 def peer_row(capture: Capture, true: Truth, edge_px: int, folder: Path, install: bool) -> Row:
     """Our depth and the peer's of a few neighbouring photos, whole pictures with the same sources; one thread each."""
     try:
-        if not install and not (PEERS / CORE).is_dir():
-            raise RuntimeError(f"expected the peer in {PEERS / CORE}, found none: run once without --quick")
-        python = environment(CORE, CORE_PACKAGES)
+        if not install and not (PEERS / CORE_NAME).is_dir():
+            raise RuntimeError(f"expected the peer in {PEERS / CORE_NAME}, found none: run once without --quick")
+        python = environment(CORE_NAME, CORE_PACKAGES)
     except RuntimeError as error:
         return {"reason": str(error)}
     centres = np.stack([image.centre for image in capture.images])
@@ -367,7 +349,7 @@ def peer_row(capture: Capture, true: Truth, edge_px: int, folder: Path, install:
     ranges = [capture.depths(k) for k in pool]
     ours = our_rounds(photos, chosen, ranges, references, true)
     try:
-        theirs = peer_depth(python, photos, chosen, ranges, references, folder)
+        theirs = kernel_depth(python, photos, chosen, ranges, references, folder)
     except RuntimeError as error:
         return {"reason": str(error), "ours": ours}
     peer = {"cpu_seconds": round(theirs[0], 2), "depth_1pct": share_right(photos, references, theirs[1], true)}
@@ -429,51 +411,13 @@ def empty_map(photo: Photo) -> DepthMap:
     return DepthMap(np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32))
 
 
-def peer_depth(
-    python: Path,
-    photos: list[Photo],
-    chosen: list[tuple[int, ...]],
-    ranges: list[estimate.DepthRange],
-    references: list[int],
-    folder: Path,
-) -> tuple[float, list[Float32Array]]:
-    """CPU seconds of the peer's kernel, and its maps [H, W]. Raises RuntimeError where its process fails."""
-    given: dict[str, Any] = {
-        "references": references,
-        "ranges": [(ranges[r].least, ranges[r].most) for r in references],
-    }
-    cameras = [photo.levels[0].camera for photo in photos]
-    # the peer's pixel centres are whole numbers
-    given["k"] = [(camera.fx, camera.fy, camera.cx - 0.5, camera.cy - 0.5) for camera in cameras]
-    for j, photo in enumerate(photos):
-        given[f"grey{j}"] = ((photo.levels[0].quads & 255) / 255.0).astype(np.float32)
-    for number, r in enumerate(references):
-        moves = np.stack([photos[j].w2c @ np.array(photos[r].c2w) for j in chosen[r]])
-        given |= {f"sources{number}": chosen[r], f"rotation{number}": moves[:, :3, :3].copy()}
-        given[f"translation{number}"] = moves[:, :3, 3].copy()
-    source, target = folder / "peer_in.npz", folder / "peer_out.npz"
-    np.savez(source, **given)
-    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    ended = subprocess.run(
-        [str(python), "-c", PEER_SCRIPT, str(source), str(target)],
-        env={**own, "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if ended.returncode != 0:
-        raise RuntimeError(f"expected the peer's depth, found: {last_lines(ended.stdout)}")
-    with np.load(target) as found:
-        return float(found["seconds"].sum()), [found[f"depth{k}"] for k in range(len(references))]
-
-
 def timed_rows(data: Path, size: dict[str, int], quick: bool) -> dict[str, Row]:
     """Of the capture with true masks: its depth, the dense stage, the kernel, and the peer beside ours."""
     edge_px = 320 if quick else TIMED_EDGE_PX
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        row = run_capture("flask", folder, data, size, edge_px, True)
+        # cameras are known in a small capture: too few of its photos overlap
+        row = run_capture("flask", folder, data, size, edge_px, TRUE_MASKS | (TRUE_CAMERAS if quick else {}))
         assert row is not None, "the flask needs no data"
         rows = {"masked": depth_row(row, folder / "truth", edge_px), "stage": stage_row(row)}
         print("masked", json.dumps(rows), flush=True)
@@ -494,7 +438,7 @@ def phone_rows(names: list[str], data: Path, size: dict[str, int]) -> dict[str, 
     rows = {}
     for name in names:
         with tempfile.TemporaryDirectory() as temporary:
-            row = run_capture(name, Path(temporary), data, size, EDGE_PX, False)
+            row = run_capture(name, Path(temporary), data, size, EDGE_PX, {})
             if row is None:
                 continue
             rows[name] = depth_row(row, Path(temporary) / "truth", EDGE_PX)

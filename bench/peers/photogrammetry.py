@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from models.camera import Camera, CameraSet, Plane, PosedImage, matrix4, transform_points
 from models.errors import DigitizeError
@@ -31,6 +32,8 @@ from models.mesh.io import read_ply
 from models.mesh.mesh import Mesh
 from tasks.quality.alignment import align
 from tasks.quality.geometry import SAMPLES, prepare, score
+from tasks.stereo.estimate import DepthRange
+from tasks.stereo.photo import Photo
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".bench" / "peers"
@@ -40,6 +43,8 @@ PACKAGES = (
     "pyarchinit-photogrammetry-core==0.5.0",
     "open3d-cpu==0.19.0",
 )
+CORE_NAME, CORE_PACKAGES = "photogrammetry-core", ("pyarchinit-photogrammetry-core==0.5.0",)
+"""The peer's kernels alone."""
 BACKENDS = {"patchmatch": "patchmatch", "sgbm": "cpu"}
 """The peer's names of its ways to depth, by ours."""
 QUALITIES = {"patchmatch": "high", "sgbm": "ultra"}
@@ -48,6 +53,27 @@ MARGIN = 0.02
 """How far beyond the true object's box the peer's mesh is kept, as a share of the diagonal."""
 LAST_LINES = 6
 """Of a command's output, given as the reason of a failure."""
+
+
+CORE_SCRIPT = """
+import sys, time
+import numpy as np
+import ppg_core
+
+data, found, seconds = np.load(sys.argv[1]), {}, []
+for r, number in enumerate(data["references"]):
+    rows = zip(data[f"sources{r}"], data[f"rotation{r}"], data[f"translation{r}"])
+    sources = [(data[f"grey{j}"], tuple(data["k"][j].tolist()), R, t) for j, R, t in rows]
+    near, far = data["ranges"][r].tolist()
+    start = time.process_time()
+    depth, _, _ = ppg_core.patchmatch_depth(
+        data[f"grey{number}"], tuple(data["k"][number].tolist()), sources, (near, far),
+        iterations=4, max_cost=0.5, min_views=1)
+    seconds.append(time.process_time() - start)
+    found[f"depth{r}"] = np.asarray(depth, np.float32)
+np.savez(sys.argv[2], seconds=seconds, **found)
+"""
+"""Settings of the peer's program for photos from close by: four sweeps, the filter `moderate`, one source suffices."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +228,45 @@ def score_peer(run: PeerRun, truth: Path, samples: int = SAMPLES) -> dict[str, A
     row |= {"cameras": alignment.cameras, "centre_rms": alignment.centre_rms / surface.diagonal}
     row |= {"faces": len(found.faces), "faces_in_box": len(moved.faces)}
     return {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def kernel_depth(
+    python: Path,
+    photos: list[Photo],
+    chosen: list[tuple[int, ...]],
+    ranges: list[DepthRange],
+    references: list[int],
+    folder: Path,
+) -> tuple[float, list[npt.NDArray[np.float32]]]:
+    """CPU seconds of the peer's kernel, and its maps [H, W]. Raises RuntimeError where its process fails."""
+    given: dict[str, Any] = {
+        "references": references,
+        "ranges": [(ranges[r].least, ranges[r].most) for r in references],
+    }
+    cameras = [photo.levels[0].camera for photo in photos]
+    # the peer's pixel centres are whole numbers
+    given["k"] = [(camera.fx, camera.fy, camera.cx - 0.5, camera.cy - 0.5) for camera in cameras]
+    for j, photo in enumerate(photos):
+        given[f"grey{j}"] = ((photo.levels[0].quads & 255) / 255.0).astype(np.float32)
+    for number, r in enumerate(references):
+        moves = np.stack([photos[j].w2c @ np.array(photos[r].c2w) for j in chosen[r]])
+        given |= {f"sources{number}": chosen[r], f"rotation{number}": moves[:, :3, :3].copy()}
+        given[f"translation{number}"] = moves[:, :3, 3].copy()
+    source, target = folder / "peer_in.npz", folder / "peer_out.npz"
+    np.savez(source, **given)
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ended = subprocess.run(
+        [str(python), "-c", CORE_SCRIPT, str(source), str(target)],
+        env={**own, "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise RuntimeError(f"expected the peer's depth, found: {last_lines(ended.stdout)}")
+    with np.load(target) as found:
+        return float(found["seconds"].sum()), [found[f"depth{k}"] for k in range(len(references))]
 
 
 def peer_row(photos: Path, truth: Path, folder: Path, backend: str, quality: str | None = None) -> dict[str, Any]:

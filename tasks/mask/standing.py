@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.camera import Plane, similarity_scale, transform_points
+from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
 from tasks.context import Context
+from tasks.mask.agreement import MIN_VIEWS
 from tasks.mask.carving import carve_by_depth, depth_views, silhouette, touches_region
 from tasks.mask.gate import Judgement, Limits, judge
 from tasks.mask.photos import MaskPhotos, PhotoMask
@@ -17,6 +20,11 @@ from tasks.stereo import kernel
 
 MIN_UNANIMOUS = 0.9
 """Share of the sparse points that all outlines must label alike: they are drawn at a coarse size."""
+
+MIN_ON_BODY = 0.7
+"""Share of the sparse points above the support that the object must hold: other things may stand beside it."""
+NEAR = 0.02
+"""Distance at which a point lies on the object, as a share of the region's side."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,30 @@ def outlines_by_depth(photos: MaskPhotos, edge_px: int, context: Context) -> Out
         return "depth: expected something above the support that no photo sees through, found nothing"
     if touches_region(body, poses.world_from_field):
         return "depth: expected an object that ends inside the region, found one that goes on beyond it"
+    share = points_on(photos, body, support)
+    if share < MIN_ON_BODY:
+        what = f"of the sparse points above the support on the object, found {share:.0%}"
+        return f"depth: expected at least {MIN_ON_BODY:.0%} {what}"
     caster, packed = RayCaster(body, context.threads), []
     for number, image in enumerate(photos.images):
         context.check()
         packed.append(np.packbits(silhouette(caster, image)))
         context.progress(0.7 + 0.2 * (number + 1) / len(photos.images), "outlines of the object", {})
     return Outlines(tuple(packed), tuple((image.camera.height, image.camera.width) for image in photos.images))
+
+
+def points_on(photos: MaskPhotos, body: Mesh, support: Plane) -> float:
+    """Share of the sparse points in the region above the support that lie near a body; 1 where there are none."""
+    poses, points = photos.poses, photos.points
+    side = 2.0 * similarity_scale(poses.world_from_field)
+    local = transform_points(np.linalg.inv(np.array(poses.world_from_field)), points.xyz)
+    normal = np.array(support.normal)
+    height = (points.xyz @ normal + support.offset) / np.linalg.norm(normal)
+    above = (np.abs(local) <= 1.0).all(1) & (height > NEAR * side) & (points.views >= MIN_VIEWS)
+    if not above.any():
+        return 1.0
+    distance, _ = RayCaster(body).closest(points.xyz[above])
+    return float((distance <= NEAR * side).mean())
 
 
 def masks_of(

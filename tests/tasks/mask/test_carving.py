@@ -17,6 +17,7 @@ from models.points import SparsePoints
 from tasks.mask import task
 from tasks.mask.carving import View, carve_by_depth, silhouette, touches_region
 from tasks.mask.photos import MaskPhotos
+from tasks.mask.standing import points_on
 from tests.synthetic.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
 from tests.tasks.mask.captures import SIZE, MaskCapture
 
@@ -162,3 +163,12 @@ def test_where_saliency_cannot_be_believed_depth_finds_the_object(
     assert np.mean(capture.overlaps(context)) > 0.7
     written = PoseSet.model_validate_json((context.output / "poses.json").read_bytes())
     assert all(image.mask for image in written.images)
+
+
+def test_a_body_that_leaves_the_points_out_is_told(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    support = setting.poses.support
+    assert support is not None
+    assert points_on(setting.photos, setting.capture.mesh, support) > 0.99
+    foot = from_trimesh(moved(trimesh.creation.box((0.4, 0.4, 0.2)), 0, 0, FLOOR + 0.1))
+    assert points_on(setting.photos, foot, support) < 0.2
