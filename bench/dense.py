@@ -47,7 +47,7 @@ from PIL import Image
 
 from bench.line import ROOT
 from bench.peers.photogrammetry import CORE_NAME, CORE_PACKAGES, PEERS, environment, kernel_depth
-from bench.real import HEIGHT, NOT_MEASURED, OBJECTS, QUICK, VIEWS, WIDTH, changed, run, write_object
+from bench.real import HEIGHT, NOT_MEASURED, OBJECTS, VIEWS, WIDTH, changed, run, write_object
 from models.artifacts import DENSE_FACTS_FILE, POINTS_FILE, POSES_FILE
 from models.camera import Camera, CameraSet, Matrix4, PosedImage, PoseSet, matrix4, pixel_rays, transform_points
 from models.errors import DigitizeError
@@ -74,8 +74,10 @@ EDGE_PX, TIMED_EDGE_PX, PEER_EDGE_PX = 640, 816, 640
 STAGES: dict[str, dict[str, Any]] = {
     "train": {"method": "mvs"},
     "surface": {"options": {"support": "cut", "faces": 4000, "texture_size": 256}},
-    "quality": {"options": {"samples": 10000, "max_views": 1, "stereo_views": 0}},
+    "quality": {"options": {"samples": 10000, "max_views": 1, "stereo_views": 0, "hull_resolution": 64}},
 }
+"""What the figures do not depend on is small."""
+QUICK = {"views": 12, "width": 360, "height": 270}
 TRUE_MASKS: dict[str, Any] = {"masks": {"path": "./truth/masks", "role": "object"}}
 TRUE_CAMERAS: dict[str, Any] = {"poses": {"path": "./truth/cameras.json", "format": "cameras"}}
 """Given to an asset. The photos' lens distortion is not in the cameras."""

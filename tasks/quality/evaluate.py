@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.artifacts import ASSET_FILE, POSE_FACTS_FILE, QUALITY_FILE, SURFACE_FILE, TRAIN_FILE
+from models.artifacts import ASSET_FILE, MASK_FACTS_FILE, POSE_FACTS_FILE, QUALITY_FILE, SURFACE_FILE, TRAIN_FILE
 from models.camera import Camera, PosedImage, PoseSet
 from models.digest import canonical_json
 from models.mesh.mesh import Mesh
@@ -104,6 +104,7 @@ def evaluate(options: QualityOptions, context: Context) -> QualityReport:
         training=read_facts(context, Stage.TRAIN, TRAIN_FILE),
         surface=surface_facts,
         settings=_settings(context),
+        masks=read_facts(context, Stage.POSE, MASK_FACTS_FILE),
     )
     write_report(evidence, options, context)
     context.progress(1.0, "report written", {})
@@ -133,7 +134,8 @@ def _views(
     for k, image in enumerate(heldout):
         context.check()
         photo = fetch_picture(context, image.image or f"images/{image.name}.jpg")
-        view = compare(image, photo, options.max_edge_px, options.model_edge_px, draw, surface, masks.of)
+        own = None if image.mask is None else fetch_picture(context, image.mask)
+        view = compare(image, photo, options.max_edge_px, options.model_edge_px, draw, surface, masks.of, own)
         views.append(replace(view, full=view.full and _explains_all(model, masked)))
         context.progress(0.4 + 0.4 * (k + 1) / len(heldout), f"held-out {image.name}", {})
     return views

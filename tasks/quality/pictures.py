@@ -58,8 +58,14 @@ def data_uri(data: bytes, media_type: str = "image/jpeg") -> str:
 def error_map(prediction: Float32Array, target: Float32Array, mask: BoolArray, full_scale: float) -> Float32Array:
     """[H, W, 3] mean absolute difference over the channels, `full_scale` = yellow; the target, dimmed, off the mask."""
     difference = np.abs(prediction - target).mean(-1) / full_scale
-    dimmed = 0.25 * target.mean(-1, keepdims=True) + 0.65
-    return np.asarray(np.where(mask[..., None], viridis(difference), dimmed), dtype=np.float32)
+    return masked(target, mask, viridis(difference))
+
+
+def masked(picture: Float32Array, mask: BoolArray, inside: Float32Array | None = None) -> Float32Array:
+    """[H, W, 3] a picture, or what is to be shown `inside`, dimmed and grey off the mask [H, W]."""
+    dimmed = 0.25 * picture.mean(-1, keepdims=True) + 0.65
+    kept = picture if inside is None else inside
+    return np.asarray(np.where(mask[..., None], kept, dimmed), dtype=np.float32)
 
 
 def orbit(

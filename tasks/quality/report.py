@@ -23,7 +23,7 @@ from tasks.quality.charts import camera_plot, line_chart
 from tasks.quality.collect import MASK_TEXT
 from tasks.quality.geometry import is_support, seen_by
 from tasks.quality.options import QualityOptions
-from tasks.quality.pictures import data_uri, distance_picture, error_map, orbit, studio, to_jpeg
+from tasks.quality.pictures import data_uri, distance_picture, error_map, masked, orbit, studio, to_jpeg
 from tasks.quality.truth import Measured
 from tasks.quality.viewer import pack_mesh
 from tasks.quality.views import View, spread
@@ -63,6 +63,8 @@ class Evidence:
     training: dict[str, Any]
     surface: dict[str, Any]
     settings: list[dict[str, Any]]
+    masks: dict[str, Any]
+    """The mask stage's facts; empty where it did not run."""
 
 
 def write_report(evidence: Evidence, options: QualityOptions, context: Context) -> None:
@@ -190,6 +192,7 @@ def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:
     ):
         if name in metrics:
             rows.append((label, figure(metrics[name]), remark))
+    rows += _mask_row(evidence)
     x, y, z = report.mesh.extent
     if evidence.poses.units == "metre":
         rows.append(("Size", f"{x * 100:.1f} × {y * 100:.1f} × {z * 100:.1f} cm", "width × height × depth"))
@@ -197,6 +200,19 @@ def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:
         rows.append(("Size", f"{x:.3g} × {y:.3g} × {z:.3g}", "no scale: arbitrary units"))
     rows.append(("Mesh", f"{report.mesh.faces:,}", "triangles"))
     return rows
+
+
+def _mask_row(evidence: Evidence) -> list[tuple[str, str, str]]:
+    """Where the photos' masks come from, as a key figure; none where the mask stage did not run."""
+    facts, masked = evidence.masks, sum(image.mask is not None for image in evidence.poses.images)
+    if facts.get("scene_mode"):
+        return [("Masks", "none", "a scene: " + "; ".join(facts.get("reasons", ())))]
+    if not facts or not masked:
+        return []
+    how = "came with the photos" if facts.get("given") else "found by the line"
+    if facts.get("carved"):
+        how = "carved by depth: " + "; ".join(facts.get("notes", ()))
+    return [("Masks", f"{masked} of {len(evidence.poses.images)} photos", how)]
 
 
 def _front(evidence: Evidence) -> FloatArray:
@@ -214,6 +230,7 @@ def _comparisons(views: list[View], options: QualityOptions) -> list[dict[str, A
         edge = options.report_edge_px
         pictures = [
             ("Photo", view.photo),
+            *([] if view.object_mask is None else [("What its mask keeps", masked(view.photo, view.object_mask))]),
             *([("Trained model", view.model)] if view.model is not None else []),
             ("Published mesh", view.mesh),
             ("Error of the mesh", error_map(view.mesh, view.photo, view.mask, ERROR_FULL_SCALE)),

@@ -59,6 +59,8 @@ class View:
     kind: MaskKind
     full: bool
     """Whether the photo has no mask of its own: the model then has to explain the whole of it."""
+    object_mask: BoolArray | None = None
+    """[H, W] the photo's own mask, drawn or found; None where it has none."""
 
     @property
     def row(self) -> ViewRow | None:
@@ -169,6 +171,7 @@ def compare(
     draw: Draw | None,
     surface: tuple[Mesh, RayCaster],
     mask_of: Callable[[PosedImage, Camera], tuple[BoolArray, MaskKind]],
+    object_mask: Path | None = None,
 ) -> View:
     """Render and mask one held-out photo.
 
@@ -179,6 +182,7 @@ def compare(
         draw: how the trained model draws a picture; None where there is none with colours.
         surface: the published mesh in the capture's frame.
         mask_of: (image, camera of the comparison) -> mask [H, W] and where it comes from.
+        object_mask: the photo's own mask.
     """
     camera, small = (comparison_camera(image.camera, edge) for edge in (max_edge_px, model_edge_px))
     # the band around a silhouette is a few pixels wide: it is drawn at the larger size for both
@@ -195,4 +199,5 @@ def compare(
         model_mask=resized_mask(mask, small),
         kind=kind,
         full=image.mask is None,
+        object_mask=None if object_mask is None else load_mask(object_mask, camera),
     )

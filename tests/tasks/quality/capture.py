@@ -31,6 +31,7 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, render_textured
 from models.mesh.representation import MeshRepresentation
 from models.photos import IngestedPhoto, PhotoIndex, RejectedPhoto
+from models.points import SparsePoints
 from models.representation import Render
 from models.results import ArtifactRef, FileRef, StageRequest
 from models.stage import Stage
@@ -206,7 +207,14 @@ class Capture:
         (self.folder("pose") / "pose.json").write_text(json.dumps(facts))
         if self.with_points:
             xyz = transform_points(self.similarity, np.concatenate([self.truth.vertices, plane(2.0, -1.0).vertices]))
-            np.savez(self.folder("pose") / "points.npz", xyz=xyz, rgb=np.zeros(xyz.shape, np.uint8))
+            # every photo sees every point: which of them does not matter here
+            SparsePoints(
+                xyz=xyz,
+                rgb=np.zeros(xyz.shape, np.uint8),
+                error=np.zeros(len(xyz), np.float32),
+                visible_ptr=np.arange(len(xyz) + 1) * len(posed),
+                visible_idx=np.tile(np.arange(len(posed), dtype=np.int32), len(xyz)),
+            ).write(self.folder("pose") / "points.npz")
         photos = tuple(
             IngestedPhoto(
                 name=image.name,

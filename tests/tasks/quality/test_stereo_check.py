@@ -11,10 +11,12 @@ import pytest
 from models.camera import PoseSet
 from models.mesh.mesh import Mesh
 from models.mesh.topology import keep_faces
+from models.quality import DEFAULT_GATES, Verdict, apply_gates
 from models.results import StageRequest
 from models.stage import Stage
 from tasks.context import Context
 from tasks.quality.base import StereoCheck
+from tasks.quality.collect import stereo_metrics
 from tasks.quality.options import QualityOptions
 from tasks.quality.stereo_check import check_by_stereo
 from tasks.stereo import kernel
@@ -70,6 +72,14 @@ def test_what_is_missing_and_what_is_too_much_are_told_apart(seen: Seen) -> None
     swollen = seen.check(replace(seen.mesh, vertices=lump))
     assert swollen is not None and swollen.precision is not None and whole.precision is not None
     assert swollen.precision < whole.precision - 0.1
+
+
+def test_the_figures_are_metrics_with_gates(seen: Seen) -> None:
+    found = seen.check(seen.mesh)
+    values = {metric.name: metric.value for metric in stereo_metrics(found)}
+    assert set(values) == {"completeness_dense", "precision_dense"} and stereo_metrics(None) == []
+    verdict, _ = apply_gates(DEFAULT_GATES, {"completeness_dense": 0.89})
+    assert verdict is Verdict.REVIEW and apply_gates(DEFAULT_GATES, values)[0] is Verdict.ACCEPT
 
 
 def test_it_can_be_left_out_and_needs_photos_and_a_kernel(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
