@@ -87,7 +87,7 @@ def changed(batch: Path, method: str | None, stages: dict[str, dict[str, Any]] |
     spec = yaml.safe_load(batch.read_text())
     spec["stages"] = {**spec.get("stages", {}), **(stages or {})}
     if method is not None:
-        spec["stages"]["train"] = {**spec["stages"].get("train", {}), "method": method}
+        spec["stages"]["train"] = {"method": method}
     batch.write_text(yaml.safe_dump(spec, sort_keys=False))
 
 
@@ -98,12 +98,15 @@ def run(batch: Path) -> dict[str, Any]:
     work = batch.parent / "store" / "work" / asset["id"]
     row: dict[str, Any] = {"verdict": asset["verdict"], "phase": asset["phase"], "peak_gb": round(peak_gb, 2)}
     row["reasons"] = [each["message"] for each in asset["reasons"]]
+    row["tried"] = [each["methods"].get("train") for each in asset["rejected"]]
     cpu = {}
     for stage, each in asset["stages"].items():
-        if each["key"] is not None and (done := work / stage / each["key"] / "DONE.json").is_file():
-            cpu[stage] = json.loads(done.read_text())["cpu_seconds"]
-            # of one attempt at most: smaller settings lie at a key of their own, and a rejection has no files
-            row |= {f"{stage}_folder": str(folder) for folder in (work / stage).glob("*/attempts/*")}
+        # all commits: those of other methods, too, that were tried before
+        done = [json.loads(path.read_text()) for path in (work / stage).glob("*/DONE.json")]
+        if done:
+            cpu[stage] = sum({one["key"]: one["cpu_seconds"] for one in done}.values())
+        if each["key"] is not None:
+            row |= {f"{stage}_folder": str(folder) for folder in (work / stage / each["key"]).glob("attempts/*")}
     row["cpu_seconds"] = {**cpu, "all": round(sum(cpu.values()), 1)}
     quality = Path(row.get("quality_folder", "")) / "quality.json"
     if quality.is_file():
@@ -178,7 +181,10 @@ def real_row(photos: Path, method: str | None, scene: bool = False) -> dict[str,
             "name": "real",
             "preset": "preview",
             "publish": [{"to": "published"}],
-            "stages": {} if scene else {"surface": {"options": {"support": "cut"}}},
+            "stages": {
+                "train": ["hash_density", "mvs"],
+                **({} if scene else {"surface": {"options": {"support": "cut"}}}),
+            },
             "assets": [{"id": photos.name.replace("_", "-"), "photos": str(photos), "scale": {"kind": "none"}}],
         }
         batch.write_text(yaml.safe_dump(spec, sort_keys=False))

@@ -108,11 +108,13 @@ _HEAD = """\
 # All keys: docs/spec.md. Paths are relative to this file.
 version: 1
 name: {name}
-preset: standard        # preview (minutes, to check the photos) | standard | high
+preset: preview         # preview (minutes; its figures are in docs/benchmarks.md) | standard | high (hours)
 store: store            # committed work: a folder, or s3://bucket/prefix
 publish:
   - to: published       # finished assets: a folder, or s3://bucket/prefix
 stages:
+  # A radiance field; where its quality is not good enough to publish, a mesh from dense stereo is tried as well.
+  train: [hash_density, mvs]
   # Cut the object off the table or mat it stands on, where that plane is found; `keep` leaves it.
   surface: {{options: {{support: cut}}}}
 

@@ -156,6 +156,11 @@ def inputs(stage: Stage, module: ModuleType, options: Record, capture_kind: str)
     return found
 
 
+def is_available(stage: Stage, name: str) -> bool:
+    """Whether this machine has what a method's module says that it needs (`is_available`)."""
+    return bool(getattr(method(stage, name), "is_available", lambda: True)())
+
+
 def outputs(module: ModuleType) -> str | None:
     """The kind of what a method hands on, where it declares one."""
     found: str | None = getattr(module, "OUTPUTS", None)

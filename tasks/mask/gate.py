@@ -10,12 +10,14 @@ import numpy as np
 from models import frame
 from models.camera import FloatArray, similarity_scale
 from tasks.mask.agreement import votes
-from tasks.mask.photos import MaskPhotos, PhotoMask
+from tasks.mask.photos import LOOSE_TOLERANCE_PX, TOLERANCE_PX, MaskPhotos, PhotoMask
 from tasks.silhouettes.hull import Hull, Mask, carve, hull_bounds
 
 _CELLS = 96
 _AGREE = 0.97
 """Share of the photos that must have a cell of the hull inside: fewer would let it swell beyond every outline."""
+_CLOSE = 0.97
+"""Overlap of the masks with their hull, median over the photos, from which on the outlines are trusted to 2 px."""
 _REACH = 0.9
 _BESIDE = 0.25
 """How far beside the hull's box cameras may look, as a share of its longest side: objects are rarely centred."""
@@ -101,6 +103,17 @@ def judge(photos: MaskPhotos, masks: Sequence[PhotoMask], limits: Limits, check:
         room = _BESIDE * float((bounds[1] - bounds[0]).max())
         figures["looked_at"] = bool((target >= bounds[0] - room).all() and (target <= bounds[1] + room).all())
     return Judgement(figures, tuple(_reasons(figures, limits)), bounds)
+
+
+def tolerance_px(masks: Sequence[PhotoMask], judgement: Judgement) -> float:
+    """How far the masks' outlines may lie beside the object's: little where all of them meet their common hull closely.
+
+    One photo whose mask lacks a part takes it from every other: masks that disagree here and there have not earned that
+    what is outside them counts as empty.
+    """
+    carved = any(mask.state == "carved" for mask in masks)
+    close = judgement.figures.get("hull_iou_median", 0.0) >= _CLOSE
+    return TOLERANCE_PX if close and not carved else LOOSE_TOLERANCE_PX
 
 
 def _reasons(figures: dict[str, float | bool | int], limits: Limits) -> list[str]:

@@ -20,8 +20,8 @@ OUTLINE_EDGE_PX = 400
 FOLDER = "masks"
 TOLERANCE_PX = 2.0
 """How far automatic outlines may lie beside the object's: the network sees the object at 320 px."""
-CARVED_TOLERANCE_PX = 4.0
-"""The same for outlines that were carved by depth maps of a small size."""
+LOOSE_TOLERANCE_PX = 4.0
+"""The same for outlines carved by depth maps of a small size, and for masks that their hull meets less well."""
 OFF, ON, OPEN = 0, 1, -1
 """Labels of sparse points: beside the object, on it, or within the tolerance of its outline."""
 _DIRECTIONS = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [0.7, 0.7], [0.7, -0.7], [-0.7, 0.7], [-0.7, -0.7]])

@@ -83,8 +83,8 @@ def _write_poses(
     from models.artifacts import POSE_FACTS_FILE, POSES_FILE
     from models.digest import canonical_json
     from models.stage import Stage
-    from tasks.mask.gate import level_frame
-    from tasks.mask.photos import CARVED_TOLERANCE_PX, TOLERANCE_PX, mask_path
+    from tasks.mask.gate import level_frame, tolerance_px
+    from tasks.mask.photos import mask_path
     from tasks.mask.region import fit_region
     from tasks.stage_files import read_facts
 
@@ -94,7 +94,7 @@ def _write_poses(
         image.model_copy(update={"mask": mask_path(image)}) if index in believed else image
         for index, image in enumerate(poses.images)
     )
-    tolerance = CARVED_TOLERANCE_PX if any(mask.state == "carved" for mask in masks) else TOLERANCE_PX
+    tolerance = tolerance_px(masks, judgement)
     changes: dict[str, Any] = {"images": images, "mask_tolerance_px": tolerance}
     by_hand = read_facts(context, Stage.POSE, POSE_FACTS_FILE).get("region_source") == "given"
     if judgement.bounds is not None and not by_hand:

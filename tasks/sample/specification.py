@@ -65,8 +65,10 @@ store: ./store
 publish:
   - to: ./published
 
-# Cut the object off the mat it stands on; `keep` leaves the mat.
 stages:
+  # A radiance field; where its quality is not good enough to publish, a mesh from dense stereo is tried as well.
+  train: [hash_density, mvs]
+  # Cut the object off the mat it stands on; `keep` leaves the mat.
   surface: {{options: {{support: cut}}}}
 
 assets:

@@ -31,6 +31,13 @@ POINT_BYTES = 60
 """Main memory for each pixel of a photo that becomes a point of the result."""
 
 
+def is_available() -> bool:
+    """Whether the kernel is compiled."""
+    from tasks.stereo import kernel
+
+    return kernel.library() is not None
+
+
 def _map_megapixels(options: Options, megapixels: float) -> float:
     return float(min(megapixels, 0.75e-6 * options.edge_px**2))
 

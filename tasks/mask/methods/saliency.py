@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tasks.saliency.find import Network
     from tasks.silhouettes.hull import Mask
 
-VERSION = "2"
+VERSION = "3"
 EXTERNAL = (WEIGHTS,)
 PRESETS: dict[str, dict[str, object]] = {}
 _LIKE_DEPTH = 0.85
