@@ -25,6 +25,7 @@ from models.stage import Given, Stage
 from models.status import AssetStatus, Phase, StageState
 from tasks import registry
 from tasks.commit import run_stage
+from tasks.stereo import kernel
 from tests.flows.cli_stubs import write_batch
 from tests.flows.helpers import make_plan
 from tests.support import STAGES, make_context
@@ -245,6 +246,18 @@ def test_a_list_of_methods_becomes_chains(tmp_path: Path) -> None:
     assert [each.stages[Stage.TRAIN].options["steps"] for each in plan.alternatives] == [15000, 7]
     assert [each.stages[Stage.TRAIN].method for each in plan.alternatives] == ["hash_sdf", "hash_density"]
     assert all(each.fallbacks == () for each in plan.alternatives)
+
+
+def test_a_fallback_that_cannot_run_here_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "library", lambda build=None: None)
+    plan = planned(tmp_path / "field", {"train": ["hash_density", "mvs"]})
+    assert plan.choices == {} and plan.stages[Stage.TRAIN].method == "hash_density"
+    asked = planned(tmp_path / "mesh", {"train": "mvs"})  # asked for outright: the run says what is missing
+    assert asked.stages[Stage.TRAIN].method == "mvs"
+    monkeypatch.setattr(kernel, "library", lambda build=None: object())
+    both = planned(tmp_path / "both", {"train": ["hash_density", "mvs"]})
+    assert both.choices[Stage.TRAIN] == ("hash_density", "mvs")
+    assert [Stage.DENSE in each.stages for each in both.alternatives] == [False, True]
 
 
 def test_an_asset_s_own_choice_replaces_the_list_and_its_options_go_on_top(tmp_path: Path) -> None:

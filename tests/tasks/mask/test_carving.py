@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from models.mesh.raycast import RayCaster, render_textured
 from models.points import SparsePoints
 from tasks.mask import task
 from tasks.mask.carving import View, carve_by_depth, silhouette, touches_region
-from tasks.mask.photos import MaskPhotos
+from tasks.mask.gate import Judgement, tolerance_px
+from tasks.mask.photos import MaskPhotos, PhotoMask
 from tasks.mask.standing import points_on
 from tests.synthetic.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
 from tests.tasks.mask.captures import SIZE, MaskCapture
@@ -172,3 +174,10 @@ def test_a_body_that_leaves_the_points_out_is_told(tmp_path: Path) -> None:
     assert points_on(setting.photos, setting.capture.mesh, support) > 0.99
     foot = from_trimesh(moved(trimesh.creation.box((0.4, 0.4, 0.2)), 0, 0, FLOOR + 0.1))
     assert points_on(setting.photos, foot, support) < 0.2
+
+
+def test_masks_earn_their_tolerance() -> None:
+    mask = PhotoMask(0, np.ones((2, 2), bool), np.zeros(0, np.int8), 0.0)
+    close, apart = (Judgement({"hull_iou_median": share}, (), None) for share in (0.985, 0.962))
+    assert (tolerance_px([mask], close), tolerance_px([mask], apart)) == (2.0, 4.0)
+    assert tolerance_px([replace(mask, state="carved")], close) == 4.0

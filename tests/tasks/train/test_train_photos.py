@@ -202,6 +202,8 @@ def test_automatic_masks_are_taken_as_outlines_or_not_at_all(tmp_path: Path) -> 
     for asked, settled in (("auto", "ignore"), ("ignore", "ignore"), ("empty", "empty")):
         assert settle_masks(drawn, asked) == (drawn, settled)
     assert settle_masks(automatic, "auto") == settle_masks(automatic, "empty") == (automatic, "empty")
+    loose = drawn.model_copy(update={"mask_tolerance_px": 4.0})
+    assert settle_masks(loose, "auto") == settle_masks(loose, "ignore") and settle_masks(loose, "auto")[1] == "ignore"
     images = (drawn.images[0].model_copy(update={"mask": None}), *drawn.images[1:])
     fewer, _ = settle_masks(automatic.model_copy(update={"images": images}), "auto")
     assert fewer.images == automatic.images[1:]  # its background would be taken for the object
