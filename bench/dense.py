@@ -14,7 +14,8 @@ Figures ("not measured" where something is missing; the rows say why):
 - `patchmatch_of_limit`: the kernel's CPU time that its inner loop alone would take, as a share: scored pairs of patch
   and view, times the CPU time of a pair in `patch_costs`. The pairs are counted by a copy of the kernel that is built
   from the same sources with a counter. Pairs whose window leaves the source's picture end early: they are not scored,
-  so what they cost counts as loss, and so do the patches of the reference, propagation and random numbers.
+  so what they cost counts as loss, and so do the patches of the reference, propagation and random numbers. Measure it
+  on a quiet machine: a value above 1 means that other work slowed the pairs down more than the kernel.
 - `patchmatch_vs_peer`: CPU time of our depth (photometric and geometric rounds as the stage has them) over that of the
   kernel in pyarchinit-photogrammetry-core, for the same whole photos with the same sources, if ours is as often right
   (`ours_depth_1pct`, `peer_depth_1pct`). The peer's kernel starts from random planes, with the settings that its
@@ -34,7 +35,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ FEW = ("flask", "knot")
 EDGE_PX, TIMED_EDGE_PX, PEER_EDGE_PX = 640, 816, 640
 """Long edges of the maps: of the captures, of the timed one (0.5 MP), of the photos beside the peer's (0.3 MP)."""
 STAGES: dict[str, dict[str, Any]] = {
-    "train": {"method": "mvs"},
+    "train": {"method": "mvs", "options": {"resolution": 96}},
     "surface": {"options": {"support": "cut", "faces": 4000, "texture_size": 256}},
     "quality": {"options": {"samples": 10000, "max_views": 1, "stereo_views": 0, "hull_resolution": 0}},
 }
@@ -82,6 +83,10 @@ TRUE_MASKS: dict[str, Any] = {"masks": {"path": "./truth/masks", "role": "object
 TRUE_CAMERAS: dict[str, Any] = {"poses": {"path": "./truth/cameras.json", "format": "cameras"}}
 """Given to an asset. The photos' lens distortion is not in the cameras."""
 REPEATS = 3
+PAIR_TURNS = 6
+"""Timings of the pairs for one of the kernel, which takes that much longer."""
+LEAST_TIMED = 100_000
+"""Pixels whose pairs are timed; taken several times where there are fewer."""
 POOL, REFERENCES, SOURCES = 12, 6, 5
 """Photos beside the peer: those whose depth is refined, those of them that are compared, and sources of each."""
 ROWS = ROOT / ".bench" / "dense.json"
@@ -101,9 +106,15 @@ inline float counted_cost(const Patch& patch, const Window& window, const Source
 }
 #define patch_cost counted_cost
 #include "patchmatch.cpp"
-EXPORT void counts(int64_t* found) { found[0] = stereo::pairs, found[1] = stereo::scored; }
+EXPORT void counts(int64_t* found) {
+  found[0] = stereo::pairs, found[1] = stereo::scored;
+  stereo::pairs = stereo::scored = 0;
+}
 """
-"""The kernel with a counter; for one thread. `scored` leaves out the pairs that end before the inner loop."""
+"""The kernel with a counter that reading sets to zero; for one thread.
+
+`scored` leaves out the pairs that end before the inner loop.
+"""
 
 
 @dataclass(frozen=True)
@@ -259,21 +270,23 @@ def counting_library(folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-def least_cpu(work: Callable[[], object], repeats: int) -> float:
-    """Least CPU seconds of several runs."""
-    found = []
+def least_cpu(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Least CPU seconds of each work; they take turns, so that other work on the machine meets all of them."""
+    found: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
-        start = time.process_time()
-        work()
-        found.append(time.process_time() - start)
-    return min(found)
+        for work, seconds in zip(works, found, strict=True):
+            start = time.process_time()
+            work()
+            seconds.append(time.process_time() - start)
+    return [min(each) for each in found]
 
 
 def kernel_row(capture: Capture, edge_px: int, repeats: int, folder: Path) -> Row:
     """The kernel's CPU time for one photo from random planes, and what the inner loop alone would take; one thread.
 
     The inner loop is timed by `patch_costs` at the planes found, in the order of the pixels, as the kernel meets them.
-    Its time with one source taken off leaves the pairs alone: each pixel's patch of the reference is then in neither.
+    The time with one source is subtracted from that with all: what is left is pairs alone, without the patches of the
+    reference.
     """
     try:
         counting = counting_library(folder)
@@ -295,19 +308,29 @@ def kernel_row(capture: Capture, edge_px: int, repeats: int, folder: Path) -> Ro
         depth[:], normal[:] = 0, 0
         kernel.patchmatch(level, sources, search, depth, normal)
 
+    counts = (ctypes.c_int64 * 2)()
+    # a library that this process opened before goes on counting
+    counting.counts(counts)
     with mock.patch.object(kernel, "require_library", return_value=counting):
         patchmatch()
-    counts = (ctypes.c_int64 * 2)()
     counting.counts(counts)
-    seconds = least_cpu(patchmatch, repeats)
     pixels, planes = found_planes(level.camera, depth, normal)
     costs = kernel.patch_costs(level, sources, search, pixels, planes)
     whole = (costs < kernel.WORST_COST).all(1)
     pixels, planes = np.ascontiguousarray(pixels[whole]), np.ascontiguousarray(planes[whole])
     if len(pixels) == 0:
         return {"reason": "expected depth where all sources can be compared, found none"}
-    several = least_cpu(lambda: kernel.patch_costs(level, sources, search, pixels, planes), 3 * repeats)
-    one = least_cpu(lambda: kernel.patch_costs(level, sources[:1], search, pixels, planes), 3 * repeats)
+    # few pixels are over too soon for the clock
+    times = -(-LEAST_TIMED // len(pixels))
+    pixels, planes = np.tile(pixels, (times, 1)), np.tile(planes, (times, 1))
+
+    def pairs(count: int) -> Callable[[], object]:
+        return lambda: kernel.patch_costs(level, sources[:count], search, pixels, planes)
+
+    all_pairs, one_pair = pairs(len(sources)), pairs(1)
+    works = [patchmatch, *(work for _ in range(PAIR_TURNS) for work in (all_pairs, one_pair))]
+    found = least_cpu(works, repeats)
+    seconds, several, one = found[0], min(found[1::2]), min(found[2::2])
     pair_ns = 1e9 * (several - one) / (len(pixels) * (len(sources) - 1))
     masked = shape[0] * shape[1] if level.mask is None else int(level.mask.sum())
     return {
