@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,34 @@ class Outlines:
         """[H, W] the pixels of a photo that show it."""
         height, width = self.shapes[index]
         return np.unpackbits(self.packed[index], count=height * width).reshape(height, width).astype(bool)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Masks that may have to come back."""
+
+    masks: tuple[PhotoMask, ...]
+    packed: tuple[npt.NDArray[np.uint8] | None, ...]
+    """Bits of each mask; None where it is not believed."""
+
+    @staticmethod
+    def of(photos: MaskPhotos, masks: Sequence[PhotoMask]) -> Saved:
+        """The masks as they are now."""
+        bits = [None if mask.state == "dropped" else np.packbits(photos.mask(mask.index)) for mask in masks]
+        return Saved(tuple(masks), tuple(bits))
+
+    def restore(self, photos: MaskPhotos) -> list[PhotoMask]:
+        """Write them again."""
+        found = []
+        for mask, bits in zip(self.masks, self.packed, strict=True):
+            camera = photos.images[mask.index].camera
+            if bits is None:
+                photos.discard(mask.index)
+                found.append(mask)
+                continue
+            whole = np.unpackbits(bits, count=camera.height * camera.width).reshape(camera.height, camera.width)
+            found.append(photos.keep(mask.index, whole > 0, mask.undecided, mask.state))
+        return found
 
 
 def is_possible(photos: MaskPhotos) -> bool:

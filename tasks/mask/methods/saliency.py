@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tasks.saliency.find import Network
     from tasks.silhouettes.hull import Mask
 
-VERSION = "3"
+VERSION = "4"
 EXTERNAL = (WEIGHTS,)
 PRESETS: dict[str, dict[str, object]] = {}
 _LIKE_DEPTH = 0.85
@@ -45,6 +45,9 @@ class Options(MaskOptions):
     """Share of the sparse points seen by three photos or more that all of them must label alike."""
     min_hull_iou: float = Field(default=0.85, ge=0, le=1)
     """Overlap of the masks with their hull projected back, median over the photos. Lower it for wires and nets."""
+    good_hull_iou: float = Field(default=0.95, ge=0, le=1)
+    """The same overlap from which on depth is not asked: masks that fill holes pass the bound above. Lower it to save
+    time."""
     max_disagreement: float = Field(default=0.05, ge=0, le=1)
     """Share of a photo's sparse points that its mask may label otherwise than most photos before it is found anew."""
 
@@ -76,7 +79,7 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
     """
     from tasks.external import fetch_external
     from tasks.mask.gate import Limits, judge
-    from tasks.mask.standing import is_possible, masks_of, outlines_by_depth
+    from tasks.mask.standing import Saved, is_possible, masks_of, outlines_by_depth
     from tasks.saliency.find import find_object
     from tasks.saliency.u2net import U2Net
 
@@ -90,17 +93,24 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
     masks = mend(photos, masks, network, options, context)
     limits = Limits(options.min_points, options.max_undecided, options.min_unanimous, options.min_hull_iou)
     judgement = judge(photos, masks, limits, context.check)
-    if not judgement.reasons or not is_possible(photos):
+    close = judgement.figures.get("hull_iou_median", 0.0) >= options.good_hull_iou
+    if (close and not judgement.reasons) or not is_possible(photos):
         return masks, judgement
     outlines = outlines_by_depth(photos, options.depth_edge_px, context)
     if isinstance(outlines, str):
         return masks, replace(judgement, notes=(outlines,))
-    notes = tuple(f"whole photos: {reason}" for reason in judgement.reasons)
-    masks, judgement = _look_closer(photos, outlines, network, limits, context)
-    if judgement.reasons:
-        notes += tuple(f"where depth has the object: {reason}" for reason in judgement.reasons)
-        masks, judgement = masks_of(photos, outlines, options.min_points, context)
-    return masks, replace(judgement, notes=notes)
+    loose = f"hull_iou_median: expected {options.good_hull_iou:g} not to ask depth, found less"
+    notes = tuple(f"whole photos: {reason}" for reason in judgement.reasons or (loose,))
+    whole = Saved.of(photos, masks)
+    limits = replace(limits, min_hull_iou=max(options.min_hull_iou, options.good_hull_iou))
+    masks, closer = _look_closer(photos, outlines, network, limits, context)
+    if not closer.reasons:
+        return masks, replace(closer, notes=notes)
+    notes += tuple(f"where depth has the object: {reason}" for reason in closer.reasons)
+    masks, carved = masks_of(photos, outlines, options.min_points, context)
+    if carved.reasons and not judgement.reasons:
+        return whole.restore(photos), replace(judgement, notes=tuple(f"by depth: {each}" for each in carved.reasons))
+    return masks, replace(carved, notes=notes)
 
 
 def _look_closer(

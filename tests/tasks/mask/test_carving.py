@@ -18,8 +18,8 @@ from models.points import SparsePoints
 from tasks.mask import task
 from tasks.mask.carving import View, carve_by_depth, silhouette, touches_region
 from tasks.mask.gate import Judgement, tolerance_px
-from tasks.mask.photos import MaskPhotos, PhotoMask
-from tasks.mask.standing import points_on
+from tasks.mask.photos import MaskPhotos, PhotoMask, mask_path
+from tasks.mask.standing import Saved, points_on
 from tests.synthetic.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
 from tests.tasks.mask.captures import SIZE, MaskCapture
 
@@ -181,3 +181,17 @@ def test_masks_earn_their_tolerance() -> None:
     close, apart = (Judgement({"hull_iou_median": share}, (), None) for share in (0.985, 0.962))
     assert (tolerance_px([mask], close), tolerance_px([mask], apart)) == (2.0, 4.0)
     assert tolerance_px([replace(mask, state="carved")], close) == 4.0
+
+
+def test_saved_masks_come_back_as_they_were(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    photos, shape = setting.photos, (SIZE[1], SIZE[0])
+    drawn = [np.random.default_rng(k).random(shape) > 0.5 for k in range(3)]
+    masks = [photos.keep(k, mask, 0.1 * k, "trimmed") for k, mask in enumerate(drawn)]
+    saved = Saved.of(photos, [*masks[:2], masks[2].as_dropped()])
+    for k in range(3):
+        photos.keep(k, ~drawn[k], 0.0, "carved")
+    back = saved.restore(photos)
+    assert [mask.state for mask in back] == ["trimmed", "trimmed", "dropped"]
+    assert all((photos.mask(k) == drawn[k]).all() for k in range(2))
+    assert not (setting.context.output / mask_path(photos.images[2])).exists()
