@@ -73,7 +73,8 @@ def fit_field(
     learner.finish()
     trained = trained_field(field, progress, psnr_train, bool(heldout), field.cells.share, stepped_down)
     if exposure:
-        spread = float((learner.log_gain - learner.log_gain.mean(0)).square().mean().sqrt())
+        gain = learner.log_gain.detach()
+        spread = float((gain - gain.mean(0)).square().mean().sqrt())
         trained = replace(trained, facts={**trained.facts, "exposure_spread": rounded(spread, 4)})
     if learner.cameras is None:
         return trained

@@ -89,8 +89,9 @@ def test_what_prefect_remembers_of_an_asset_ends_with_it(tmp_path: Path, prefect
     """Otherwise its flow run keeps each task run's state to its end: a night of thousands grows with each stage."""
     found = finish(start(tmp_path, prefect_home, {f"a{number}": {} for number in range(8)}))
     assert phases(found) == dict.fromkeys(phases(found), "done")
-    two_assets = 2 * 2 * (len(STAGES) + 1)  # in flight: a task run a stage and one of the asset, each state kept twice
-    assert 0 < max(found["remembered"]) <= two_assets
+    # in flight: a task run a stage and one of the asset, each state kept twice; a third may be on its way out
+    three_assets = 3 * 2 * (len(STAGES) + 1)
+    assert 0 < max(found["remembered"]) <= three_assets
 
 
 def test_ctrl_c_cancels_and_leaves_nothing(tmp_path: Path, prefect_home: Path) -> None:

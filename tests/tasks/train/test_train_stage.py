@@ -108,15 +108,15 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     monkeypatch.setattr(trainer, "SNAPSHOT_STEPS", 10)
     monkeypatch.setattr(hash_learner, "CAMERAS_FROM", 5)
     stores = [FolderStore(Path(shutil.copytree(Path(capture.uri), tmp_path / name))) for name in ("one", "two")]
-    whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6, **options)
+    whole = train_context(stores[0], tmp_path / "whole", checkpoint_every_s=1e-6, exposure=False, **options)
     task.run(whole.request, whole)
     checks = iter(range(10_000))  # one a photo, or one a stream; then one a step
-    stopped = train_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6, **options)
+    stopped = train_context(stores[1], tmp_path / "stopped", checkpoint_every_s=1e-6, exposure=False, **options)
     stopped.cancelled = lambda: next(checks) >= (2 if options else PHOTOS) + kill_at
     with pytest.raises(DigitizeError) as error:
         task.run(stopped.request, stopped)
     assert error.value.code is ReasonCode.CANCELLED
-    again = train_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6, **options)
+    again = train_context(stores[1], tmp_path / "again", checkpoint_every_s=1e-6, exposure=False, **options)
     assert again.load_checkpoint(trainer.CHECKPOINT) is not None
     result = task.run(again.request, again)
     assert output_bytes(again) == output_bytes(whole)
