@@ -34,7 +34,8 @@ QUICK = {"views": 14, "width": 400, "height": 300}
 TEXTURED = ("flask", "spot", "avocado")
 """Objects whose texture is held against a field's."""
 QUICK_STAGES: dict[str, dict[str, Any]] = {
-    "train": {"options": {"steps": 150}},
+    "mask": {"options": {"depth_edge_px": 192}},
+    "train": {"options": {"steps": 300}},
     "surface": {"options": {"resolution": 96, "faces": 4000, "texture_size": 256}},
     "quality": {"options": {"samples": 10000, "max_views": 1}},
 }
