@@ -11,7 +11,7 @@ DARKEST, BRIGHTEST = 8, 247
 ROUNDS = 4
 
 
-def log_gains(logs: FloatArray, weight: FloatArray) -> FloatArray:
+def solve_gains(logs: FloatArray, weight: FloatArray) -> FloatArray:
     """[C] natural logarithm of each photo's gain; photos that share nothing with others keep 0.
 
     What a place shows in photo c is taken as its own value times gain c; the values are eliminated, which leaves one

@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.mesh.mesh import ByteArray, FloatArray
-from tasks.gains import BRIGHTEST, DARKEST
-from tasks.gains import log_gains as solve
+from tasks.gains import BRIGHTEST, DARKEST, solve_gains
 from tasks.surface.weights import VertexViews
 
 LIMIT = 1.0
@@ -44,7 +43,7 @@ def log_gains(samples: VertexViews) -> FloatArray:
         rows = rows[:: max(1, len(rows) // 20_000)]
         logs, base = light[value[rows]], np.where(usable[rows], samples.weight[rows], 0.0).astype(np.float64)
         base /= base.max(1, keepdims=True) + 1e-12
-        gains[:, channel] = solve(logs, base)
+        gains[:, channel] = solve_gains(logs, base)
     limited: FloatArray = np.clip(gains - gains.mean(0), -LIMIT, LIMIT)
     return limited
 

@@ -9,7 +9,7 @@ from PIL import Image
 from models.camera import PoseSet, project
 from tasks import stage_files
 from tasks.context import Context
-from tasks.gains import BRIGHTEST, DARKEST, log_gains
+from tasks.gains import BRIGHTEST, DARKEST, solve_gains
 
 DIFFERENT = 0.02
 """Root mean square of the gains' logarithms, over photos and channels, from which on they are fitted: 2 %."""
@@ -24,11 +24,11 @@ _REACH = 1
 def measured_gains(poses: PoseSet, context: Context) -> npt.NDArray[np.float64] | None:
     """[N, 3] natural logarithm of each training photo's sRGB values over their mean; None without sparse points."""
     images = poses.of_split("train")
-    points = stage_files.read_points(context)
-    visible = stage_files.read_visibility(context, len(stage_files.read_poses(context).images))
+    # `poses` may lack some of the photos that the points name
+    row = {image.name: k for k, image in enumerate(stage_files.read_poses(context).images)}
+    points, visible = stage_files.read_points(context), stage_files.read_visibility(context, len(row))
     if points is None or visible is None or any(image.image is None for image in images):
         return None
-    row = {image.name: k for k, image in enumerate(stage_files.read_poses(context).images)}
     seen = visible[[row[image.name] for image in images]].T
     chosen = np.nonzero(seen.sum(1) >= MIN_VIEWS)[0]
     chosen = chosen[:: max(1, len(chosen) // MOST_POINTS)]
@@ -44,7 +44,7 @@ def measured_gains(poses: PoseSet, context: Context) -> npt.NDArray[np.float64] 
     usable = ((values > DARKEST) & (values < BRIGHTEST)).all(2)
     usable &= usable.sum(1, keepdims=True) >= 2
     logs = np.log(np.maximum(values, 1.0))
-    gains = np.stack([log_gains(logs[..., channel], usable.astype(np.float64)) for channel in range(3)], 1)
+    gains = np.stack([solve_gains(logs[..., channel], usable.astype(np.float64)) for channel in range(3)], 1)
     return np.asarray(np.clip(gains - gains.mean(0), -LIMIT, LIMIT))
 
 

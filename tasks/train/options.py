@@ -67,8 +67,8 @@ class HashFieldOptions(BudgetOptions):
     """Levels of the model of what lies outside the cube; 0 for captures before black."""
     mask_use: MaskUse = "auto"
     """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there. `auto`:
-    `empty` for masks that the mask stage found, `ignore` for those that came with the photos. Photos with found masks
-    that are to be ignored are learned whole: such masks lose thin parts."""
+    `empty` for masks that the mask stage found and whose outlines it trusts (`mask_tolerance_px`), else `ignore`.
+    Photos with found masks that are to be ignored are learned whole: such masks lose thin parts."""
     exposure: Literal["auto"] | bool = "auto"
     """Fit a gain to each photo and channel. `auto`: where the sparse points that photos share differ in brightness or
     colour. Turn it off for objects whose own light changes."""
@@ -202,8 +202,8 @@ class NerfOptions(BudgetOptions):
     """Octaves of the viewing direction's encoding. Raise it for glossy objects."""
     mask_use: MaskUse = "auto"
     """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there. `auto`:
-    `empty` for masks that the mask stage found, `ignore` for those that came with the photos. Photos with found masks
-    that are to be ignored are learned whole: such masks lose thin parts."""
+    `empty` for masks that the mask stage found and whose outlines it trusts (`mask_tolerance_px`), else `ignore`.
+    Photos with found masks that are to be ignored are learned whole: such masks lose thin parts."""
     white_background: bool = False
     """Whether what lies behind the cube is white, as in pictures that were composited so; black otherwise."""
     occupancy_resolution: int = Field(default=64, ge=8, multiple_of=4)

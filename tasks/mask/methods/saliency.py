@@ -129,6 +129,7 @@ def _look_closer(
         outline = outlines.of(index)
         box = object_box(outline.astype(float), outline.shape)
         if box is None:
+            photos.discard(index)
             continue
         found = find_in_box(network, photos.picture(index), box)
         mask = found.mask >= 0.5
