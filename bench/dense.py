@@ -423,7 +423,7 @@ def our_rounds(
             others = [photos[j] for j in chosen[k]]
             start = time.process_time()
             if not others:
-                made.append(maps[k] if maps else empty_map(photo))
+                made.append(maps[k] if maps else DepthMap.empty(photo.levels[0].camera))
             elif round_ == 0:
                 made.append(estimate.estimate(photo, others, settings, ranges[k], k))
             else:
@@ -434,12 +434,6 @@ def our_rounds(
         share = share_right(photos, references, [maps[r].depth for r in references], true)
         rows.append({"round": round_, "cpu_seconds": round(total, 2), "depth_1pct": share})
     return rows
-
-
-def empty_map(photo: Photo) -> DepthMap:
-    """The map of a photo that is compared with nothing."""
-    shape = (photo.levels[0].camera.height, photo.levels[0].camera.width)
-    return DepthMap(np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32))
 
 
 def timed_rows(data: Path, size: dict[str, int], quick: bool) -> dict[str, Row]:

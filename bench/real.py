@@ -127,9 +127,8 @@ def mask_iou(row: dict[str, Any], truth: Path) -> list[float]:
     """Of every photo's automatic mask with the true silhouette; 0 where there is no mask."""
     from models.camera import CameraSet, PoseSet
     from models.mesh.io import read_ply
-    from models.mesh.raycast import RayCaster
+    from models.mesh.raycast import RayCaster, cast_mask
     from models.photos import PhotoIndex
-    from tasks.quality.hull import cast_mask
     from tasks.quality.masks import true_camera
 
     cameras = {

@@ -11,13 +11,12 @@ from PIL import Image
 from infra.storage import FolderStore, open_store
 from models.camera import CameraSet, PoseSet
 from models.mesh.io import read_ply
-from models.mesh.raycast import RayCaster, render_textured
+from models.mesh.raycast import RayCaster, cast_mask, render_textured
 from models.photos import PhotoIndex
 from models.representation import Representation
 from models.results import ArtifactRef, FileRef, StageRequest
 from models.stage import Stage
 from tasks.context import Context
-from tasks.quality.hull import cast_mask
 from tasks.quality.masks import true_camera
 from tasks.quality.metrics.colour import colour_corrected
 from tasks.quality.metrics.psnr import psnr

@@ -238,6 +238,12 @@ class Render:
     """[H, W, 3] unit normal in the world at the pixel's centre; zero beside the mesh."""
 
 
+def cast_mask(caster: RayCaster, camera: Camera, c2w: npt.ArrayLike) -> BoolArray:
+    """[H, W] pixels whose centre sees the mesh."""
+    hit = caster.cast(*pixel_rays(camera, c2w)).face >= 0
+    return np.asarray(hit.reshape(camera.height, camera.width))
+
+
 def render_textured(
     mesh: Mesh | tuple[Mesh, RayCaster],
     camera: Camera,

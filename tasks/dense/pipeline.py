@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models.artifacts import DENSE_FACTS_FILE, DENSE_FILE, DEPTH_FOLDER, POINT_CLOUD_FILE
 from models.camera import PosedImage, PoseSet, transform_points
@@ -23,17 +21,10 @@ from tasks.dense.workset import Workset
 from tasks.stereo import estimate, kernel, views
 from tasks.stereo.fusion import Fusion, FusionSettings, MapView, Points
 from tasks.stereo.maps import DepthMap, depth_path, write_depth_map
+from tasks.stereo.views import Plan
 
 FUSION_SHARE = 0.1
 """Of the progress."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is compared with what, and where depth is searched; one entry a photo."""
-
-    sources: list[tuple[int, ...]]
-    ranges: list[estimate.DepthRange]
 
 
 def make_dense(options: DenseOptions, context: Context) -> StageResult:
@@ -67,27 +58,20 @@ def make_dense(options: DenseOptions, context: Context) -> StageResult:
 
 
 def make_plan(poses: PoseSet, images: tuple[PosedImage, ...], options: DenseOptions, context: Context) -> Plan:
-    """Sources and depth ranges from the sparse points; without any, from a ball in the region."""
+    """What the training photos are compared with."""
     points = stage_files.read_points(context)
     visible = stage_files.read_visibility(context, len(poses.images))
-    if points is not None and visible is not None and len(points["xyz"]) > 0:
-        xyz = points["xyz"]
-        chosen = np.array([image.split == "train" for image in poses.images])
-        seen: npt.NDArray[np.bool_] = visible[chosen]
-    else:
-        xyz = views.region_points(poses.world_from_field)
-        seen = views.facing_points(images, poses.world_from_field, xyz)
-    sources = views.choose_sources(images, xyz, seen, options.views)
-    ranges = [views.depth_range(image, poses.world_from_field, xyz, s) for image, s in zip(images, seen, strict=True)]
-    return Plan(sources, ranges)
+    chosen = np.array([image.split == "train" for image in poses.images])
+    seen = None if visible is None else visible[chosen]
+    xyz = None if points is None else points["xyz"]
+    return views.make_plan(images, poses.world_from_field, xyz, seen, options.views)
 
 
 def _depth_map(round_: int, k: int, plan: Plan, work: Workset, options: DenseOptions, context: Context) -> DepthMap:
     """The map of one photo in one round; empty where it has no sources."""
     camera, sources = work.cameras[k], plan.sources[k]
     if not sources:
-        shape = (camera.height, camera.width)
-        return DepthMap(np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32))
+        return DepthMap.empty(camera)
     settings = estimate.StereoSettings(iterations=options.iterations, worst_cost=1.0 - options.least_confidence)
     photo, others = work.photo(k), [work.photo(j) for j in sources]
     seed = context.request.seed + 1000 * round_ + k

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.camera import Camera, FloatArray, Matrix4, Plane, PosedImage, invert_rigid, pixel_rays, similarity_scale
+from models.camera import Camera, FloatArray, Matrix4, Plane, PosedImage, invert_rigid, similarity_scale
 from models.camera import transform_points as transform
 from models.mesh.mesh import Mesh
-from models.mesh.raycast import RayCaster
 from tasks.context import Context
 from tasks.mask.gate import common_point
 from tasks.mask.photos import MaskPhotos
@@ -65,28 +64,26 @@ def depth_views(photos: MaskPhotos, edge_px: int, context: Context) -> list[View
     seen = np.zeros((len(images), len(photos.points.xyz)), bool)
     for k, image in enumerate(images):
         seen[k, photos.seen_by[row[image.name]]] = True
-    sources = views.choose_sources(images, photos.points.xyz, seen, SOURCES)
-    ranges = [
-        views.depth_range(i, poses.world_from_field, photos.points.xyz, s) for i, s in zip(images, seen, strict=True)
-    ]
+    plan = views.make_plan(images, poses.world_from_field, photos.points.xyz, seen, SOURCES)
     small = [_small_photo(photos, image, row[image.name], edge_px) for image in images]
     settings = estimate.StereoSettings(iterations=3, worst_cost=WORST_COST)
     seed, threads, count = context.request.seed, context.threads, 2 * len(images)
     first: list[DepthMap] = []
     for k in range(len(images)):
         context.check()
-        others = [small[j] for j in sources[k]]
-        first.append(
-            estimate.estimate(small[k], others, settings, ranges[k], seed + k, threads) if others else _none(small[k])
-        )
+        others = [small[j] for j in plan.sources[k]]
+        if others:
+            first.append(estimate.estimate(small[k], others, settings, plan.ranges[k], seed + k, threads))
+        else:
+            first.append(DepthMap.empty(small[k].levels[0].camera))
         context.progress(0.7 * (k + 1) / count, "depth of the capture", {})
     found = []
     for k in range(len(images)):
         context.check()
-        others, maps = [small[j] for j in sources[k]], [first[j] for j in sources[k]]
+        others, maps = [small[j] for j in plan.sources[k]], [first[j] for j in plan.sources[k]]
         best = first[k]
         if others:
-            best = estimate.refine(small[k], others, settings, ranges[k], best, maps, seed + k, threads)
+            best = estimate.refine(small[k], others, settings, plan.ranges[k], best, maps, seed + k, threads)
         found.append(View(best.depth, small[k].levels[0].camera, invert_rigid(images[k].c2w)))
         context.progress(0.7 * (len(images) + k + 1) / count, "depth of the capture", {})
     return found
@@ -103,12 +100,6 @@ def carve_by_depth(photos: MaskPhotos, found: list[View], support: Plane, contex
         solid.reshape(-1)[again] = grid.solid(found, again, context).reshape(-1)[again]
     piece = _nearest_piece(solid, grid.cell_of(common_point(photos)))
     return None if piece is None else grid.surface(grid.down_to_support(piece))
-
-
-def silhouette(caster: RayCaster, image: PosedImage) -> BoolArray:
-    """[H, W] the pixels of a photo whose centres see a mesh."""
-    camera = image.camera
-    return np.asarray(caster.cast(*pixel_rays(camera, image.c2w)).face >= 0).reshape(camera.height, camera.width)
 
 
 def touches_region(mesh: Mesh, world_from_field: Matrix4) -> bool:
@@ -220,9 +211,3 @@ def _small_photo(photos: MaskPhotos, image: PosedImage, row: int, edge_px: int) 
     picture = Image.fromarray(photos.picture(row)).resize((camera.width, camera.height), Image.Resampling.LANCZOS)
     mask = crosses_cube(camera, image.c2w, photos.poses.world_from_field)
     return make_photo(picture, camera, image.c2w, mask, LEVELS)
-
-
-def _none(photo: Photo) -> DepthMap:
-    camera = photo.levels[0].camera
-    shape = (camera.height, camera.width)
-    return DepthMap(np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32))

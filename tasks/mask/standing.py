@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from models.camera import Plane, similarity_scale, transform_points
 from models.mesh.mesh import Mesh
-from models.mesh.raycast import RayCaster
+from models.mesh.raycast import RayCaster, cast_mask
 from tasks.context import Context
 from tasks.mask.agreement import MIN_VIEWS
-from tasks.mask.carving import carve_by_depth, depth_views, silhouette, touches_region
+from tasks.mask.carving import carve_by_depth, depth_views, touches_region
 from tasks.mask.gate import Judgement, Limits, judge
 from tasks.mask.photos import MaskPhotos, PhotoMask
 from tasks.silhouettes.hull import Mask
@@ -92,7 +92,7 @@ def outlines_by_depth(photos: MaskPhotos, edge_px: int, context: Context) -> Out
     caster, packed = RayCaster(body, context.threads), []
     for number, image in enumerate(photos.images):
         context.check()
-        packed.append(np.packbits(silhouette(caster, image)))
+        packed.append(np.packbits(cast_mask(caster, image.camera, image.c2w)))
         context.progress(0.7 + 0.2 * (number + 1) / len(photos.images), "outlines of the object", {})
     return Outlines(tuple(packed), tuple((image.camera.height, image.camera.width) for image in photos.images))
 

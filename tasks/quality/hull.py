@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from models.camera import Camera, PosedImage, invert_rigid, pixel_rays
+from models.camera import Camera, PosedImage, invert_rigid
 from models.mesh.mesh import Mesh
-from models.mesh.raycast import RayCaster
+from models.mesh.raycast import RayCaster, cast_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,12 +63,6 @@ def true_silhouettes(
         )
         views.append(silhouette(cast_mask(caster, camera, image.c2w), camera, image.c2w))
     return views
-
-
-def cast_mask(caster: RayCaster, camera: Camera, c2w: npt.ArrayLike) -> BoolArray:
-    """[H, W] pixels whose centre sees the mesh."""
-    hit = caster.cast(*pixel_rays(camera, c2w)).face >= 0
-    return hit.reshape(camera.height, camera.width)
 
 
 def visual_hull(

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.camera import Camera, Matrix4, PosedImage, pixel_rays, transform_points
-from models.mesh.raycast import RayCaster
-from tasks.quality.hull import cast_mask
+from models.mesh.raycast import RayCaster, cast_mask
 from tasks.silhouettes.outlines import dilate
 
 FloatArray = npt.NDArray[np.float64]

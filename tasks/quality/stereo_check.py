@@ -87,7 +87,11 @@ class _Maps:
         self._poses, self._options, self._context = poses, options, context
         self._row = {image.name: k for k, image in enumerate(poses.images)}
         self._heldout = [self._row[image.name] for image in heldout]
-        self._sources, self._ranges = self._plan()
+        points = stage_files.read_points(context)
+        seen = stage_files.read_visibility(context, len(poses.images))
+        xyz = None if points is None else points["xyz"]
+        plan = views.make_plan(poses.images, poses.world_from_field, xyz, seen, SOURCES)
+        self._sources, self._ranges = plan.sources, plan.ranges
         self._photos: dict[int, Photo] = {}
         neighbours = [j for k in self._heldout for j in self._sources[k][:NEIGHBOURS]]
         self._mapped = list(dict.fromkeys([*self._heldout, *neighbours]))
@@ -141,18 +145,6 @@ class _Maps:
         plane = local - ray * found.depth[v, u].astype(np.float64)[:, None]
         return np.asarray(np.abs((found.normal[v, u].astype(np.float64) * plane).sum(1)))
 
-    def _plan(self) -> tuple[list[tuple[int, ...]], list[estimate.DepthRange]]:
-        images, poses = self._poses.images, self._poses
-        points = stage_files.read_points(self._context)
-        seen = stage_files.read_visibility(self._context, len(images))
-        if points is not None and seen is not None and len(points["xyz"]):
-            xyz = points["xyz"]
-        else:
-            xyz = views.region_points(poses.world_from_field)
-            seen = views.facing_points(images, poses.world_from_field, xyz)
-        ranges = [views.depth_range(i, poses.world_from_field, xyz, s) for i, s in zip(images, seen, strict=True)]
-        return views.choose_sources(images, xyz, seen, SOURCES), ranges
-
     def _camera(self, k: int) -> Camera:
         return fitted(self._poses.images[k].camera, self._options.stereo_edge_px)
 
@@ -170,9 +162,7 @@ class _Maps:
     def _estimated(self, k: int) -> DepthMap:
         sources = self._sources[k]
         if not sources:
-            camera = self._camera(k)
-            shape = (camera.height, camera.width)
-            return DepthMap(np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32))
+            return DepthMap.empty(self._camera(k))
         others = [self._photo(j) for j in sources]
         seed = self._context.request.seed + k
         settings = estimate.StereoSettings(worst_cost=0.5)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.artifacts import DEPTH_FOLDER
-from models.camera import PosedImage
+from models.camera import Camera, PosedImage
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -24,6 +24,12 @@ class DepthMap:
     """[H, W, 3] unit normals in camera axes, towards the camera; zero where there is no depth."""
     confidence: Float32Array
     """[H, W] in [0, 1]: mean correlation (NCC) with the photos that were compared; 0 where there is no depth."""
+
+    @staticmethod
+    def empty(camera: Camera) -> DepthMap:
+        """A map of the camera's size without any depth."""
+        shape = (camera.height, camera.width)
+        return DepthMap(np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32))
 
     def where(self, keep: npt.NDArray[np.bool_]) -> DepthMap:
         """The map of the pixels `keep` [H, W] alone."""

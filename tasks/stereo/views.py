@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -96,3 +97,32 @@ def depth_range(
         near, far = np.quantile(depth[depth > 0], [0.01, 0.99]) if (depth > 0).any() else (least, most)
         least, most = max(least, 0.3 * float(near)), max(most, float(far))
     return DepthRange(least / MARGIN, most * MARGIN)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared with what, and where depth is searched; one entry a photo."""
+
+    sources: list[tuple[int, ...]]
+    ranges: list[DepthRange]
+
+
+def make_plan(
+    images: Sequence[PosedImage],
+    world_from_field: Matrix4,
+    xyz: FloatArray | None,
+    seen: npt.NDArray[np.bool_] | None,
+    most: int,
+) -> Plan:
+    """Sources and depth ranges from the sparse points; without any, from a ball in the region.
+
+    Args:
+        xyz: [P, 3] sparse points.
+        seen: [I, P] which photo sees which point.
+        most: sources of a photo at most.
+    """
+    if xyz is None or seen is None or not len(xyz):
+        xyz = region_points(world_from_field)
+        seen = facing_points(images, world_from_field, xyz)
+    ranges = [depth_range(image, world_from_field, xyz, row) for image, row in zip(images, seen, strict=True)]
+    return Plan(choose_sources(images, xyz, seen, most), ranges)

@@ -13,10 +13,10 @@ import trimesh
 from models.camera import PosedImage, PoseSet, invert_rigid, matrix4, pixel_rays
 from models.digest import canonical_json
 from models.mesh.mesh import Mesh
-from models.mesh.raycast import RayCaster, render_textured
+from models.mesh.raycast import RayCaster, cast_mask, render_textured
 from models.points import SparsePoints
 from tasks.mask import task
-from tasks.mask.carving import View, carve_by_depth, silhouette, touches_region
+from tasks.mask.carving import View, carve_by_depth, touches_region
 from tasks.mask.gate import Judgement, tolerance_px
 from tasks.mask.photos import MaskPhotos, PhotoMask, mask_path
 from tasks.mask.standing import Saved, points_on
@@ -84,7 +84,7 @@ def overlap(carved: Mesh, truth: Mesh, images: tuple[PosedImage, ...]) -> float:
     one, other = RayCaster(carved, 2), RayCaster(truth, 2)
     shares = []
     for image in images:
-        a, b = silhouette(one, image), silhouette(other, image)
+        a, b = (cast_mask(each, image.camera, image.c2w) for each in (one, other))
         shares.append(float((a & b).sum() / (a | b).sum()))
     return min(shares)
 

@@ -4,10 +4,10 @@ import pytest
 from models.camera import Plane, PosedImage, apply_similarity_to_c2w, matrix4, transform_points
 from models.errors import DigitizeError, ReasonCode
 from models.mesh.mesh import Mesh
-from models.mesh.raycast import RayCaster
+from models.mesh.raycast import RayCaster, cast_mask
 from tasks.quality.alignment import align
 from tasks.quality.geometry import is_support, prepare, sample_surface, score, seen_by
-from tasks.quality.hull import cast_mask, silhouette, true_silhouettes, visual_hull
+from tasks.quality.hull import silhouette, true_silhouettes, visual_hull
 from tests.tasks.quality.capture import SUPPORT, box, joined, plane, ring, sphere
 
 N = 20_000
