@@ -28,47 +28,29 @@ The last line is one JSON object; rows are kept in `.bench/dense.json`.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import os
 import platform
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 from PIL import Image
 
+from bench.dense_capture import Capture, Float32Array, Row, Truth
+from bench.dense_kernel import kernel_row
 from bench.line import ROOT
 from bench.peers.photogrammetry import CORE_NAME, CORE_PACKAGES, PEERS, environment, kernel_depth
 from bench.real import HEIGHT, NOT_MEASURED, OBJECTS, VIEWS, WIDTH, changed, run, write_object
-from models.artifacts import DENSE_FACTS_FILE, POINTS_FILE, POSES_FILE
-from models.camera import Camera, CameraSet, Matrix4, PosedImage, PoseSet, matrix4, pixel_rays, transform_points
+from models.artifacts import DENSE_FACTS_FILE
 from models.errors import DigitizeError
-from models.mesh.io import read_ply
-from models.mesh.mesh import Mesh
-from models.mesh.raycast import RayCaster
-from models.points import SparsePoints
 from tasks.dense.options import DenseOptions
-from tasks.dense.workset import REGION_MARGIN
-from tasks.quality.alignment import align
-from tasks.stereo import estimate, kernel, views
+from tasks.stereo import estimate, views
 from tasks.stereo.maps import DepthMap, depth_path, read_depth_map
-from tasks.stereo.photo import Photo, crosses_cube, fitted, make_photo, read_mask
+from tasks.stereo.photo import Photo, fitted
 
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
-Row = dict[str, Any]
-
-SHARE = 0.01
-"""Of the diagonal: the largest error of depth that counts as right."""
 FEW = ("flask", "knot")
 EDGE_PX, TIMED_EDGE_PX, PEER_EDGE_PX = 640, 816, 640
 """Long edges of the maps: of the captures, of the timed one (0.5 MP), of the photos beside the peer's (0.3 MP)."""
@@ -83,112 +65,9 @@ TRUE_MASKS: dict[str, Any] = {"masks": {"path": "./truth/masks", "role": "object
 TRUE_CAMERAS: dict[str, Any] = {"poses": {"path": "./truth/cameras.json", "format": "cameras"}}
 """Given to an asset. The photos' lens distortion is not in the cameras."""
 REPEATS = 3
-PAIR_TURNS = 6
-"""Timings of the pairs for one of the kernel, which takes that much longer."""
-LEAST_TIMED = 100_000
-"""Pixels whose pairs are timed; taken several times where there are fewer."""
 POOL, REFERENCES, SOURCES = 12, 6, 5
 """Photos beside the peer: those whose depth is refined, those of them that are compared, and sources of each."""
 ROWS = ROOT / ".bench" / "dense.json"
-CSRC = ROOT / "tasks" / "stereo" / "csrc"
-
-COUNTED = """
-#include "patch.h"
-namespace stereo {
-static int64_t pairs = 0, scored = 0;
-inline float counted_cost(const Patch& patch, const Window& window, const Source& source, const float* h, float x,
-                          float y, float min_variance) {
-  const float c[3] = {h[0] * x + h[1] * y + h[2], h[3] * x + h[4] * y + h[5], h[6] * x + h[7] * y + h[8]};
-  ++pairs;
-  scored += window_inside(h, c, source.width, source.height);
-  return patch_cost(patch, window, source, h, x, y, min_variance);
-}
-}
-#define patch_cost counted_cost
-#include "patchmatch.cpp"
-EXPORT void counts(int64_t* found) {
-  found[0] = stereo::pairs, found[1] = stereo::scored;
-  stereo::pairs = stereo::scored = 0;
-}
-"""
-"""The kernel with a counter that reading sets to zero; for one thread.
-
-`scored` leaves out the pairs that end before the inner loop.
-"""
-
-
-@dataclass(frozen=True)
-class Capture:
-    """What the line left of one capture: what stereo reads."""
-
-    poses: PoseSet
-    images: tuple[PosedImage, ...]
-    """The training photos."""
-    folders: tuple[Path, ...]
-    """Where pictures and masks lie: the outputs of the stages mask and pose."""
-    xyz: FloatArray
-    """[P, 3] sparse points."""
-    seen: npt.NDArray[np.bool_]
-    """[I, P] which training photo sees which point."""
-
-    @staticmethod
-    def of(row: Row) -> Capture:
-        """The capture of a row of `bench.real.run`. Raises ValueError where the pose stage left nothing."""
-        folders = tuple(Path(row[name]) for name in ("mask_folder", "pose_folder") if name in row)
-        paths = [folder / POSES_FILE for folder in folders if (folder / POSES_FILE).is_file()]
-        points = [folder / POINTS_FILE for folder in folders if (folder / POINTS_FILE).is_file()]
-        if not paths or not points:
-            raise ValueError(f"expected poses and points of the capture, found none: {row.get('reasons')}")
-        poses = PoseSet.model_validate_json(paths[0].read_bytes())
-        sparse = SparsePoints.read(points[0])
-        seen = np.zeros((len(poses.images), len(sparse.xyz)), bool)
-        seen[sparse.visible_idx, sparse.owner] = True
-        training = np.array([image.split == "train" for image in poses.images])
-        return Capture(poses, poses.of_split("train"), folders, sparse.xyz, seen[training])
-
-    def path(self, name: str) -> Path:
-        """A picture or mask by the path that the PoseSet gives it."""
-        return next(folder / name for folder in self.folders if (folder / name).is_file())
-
-    def photo(self, k: int, edge_px: int, masked: bool) -> Photo:
-        """A training photo as the dense stage reads it; the whole picture unless `masked`."""
-        image = self.images[k]
-        camera, mask = fitted(image.camera, edge_px), None
-        if masked:
-            region = matrix4(np.array(self.poses.world_from_field) @ np.diag([REGION_MARGIN] * 3 + [1.0]))
-            mask = crosses_cube(camera, image.c2w, region)
-            if image.mask is not None:
-                mask &= read_mask(self.path(image.mask), camera)
-        with Image.open(self.path(str(image.image))) as picture:
-            size = (camera.width, camera.height)
-            resized = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        return make_photo(resized, camera, image.c2w, mask, DenseOptions().levels)
-
-    def depths(self, k: int) -> estimate.DepthRange:
-        """Where the depth of a training photo is searched."""
-        return views.depth_range(self.images[k], self.poses.world_from_field, self.xyz, self.seen[k])
-
-
-class Truth:
-    """The true object in the frame of a capture."""
-
-    def __init__(self, poses: PoseSet, folder: Path) -> None:
-        true = CameraSet.model_validate_json((folder / "cameras.json").read_text())
-        alignment = align(poses.images, true.images)
-        mesh = read_ply(folder / "mesh.ply")
-        capture_from_truth = np.linalg.inv(np.array(alignment.truth_from_capture))
-        moved = Mesh(transform_points(capture_from_truth, mesh.vertices), mesh.faces)
-        self.tolerance = SHARE * moved.diagonal
-        """In the capture's unit."""
-        self._caster = RayCaster(moved, 1)
-
-    def right(self, camera: Camera, c2w: Matrix4, depth: Float32Array) -> tuple[int, int]:
-        """Pixels of a map [H, W] whose depth is right, and pixels that see the object."""
-        rays_o, rays_d = pixel_rays(camera, c2w)
-        true = self._caster.cast(rays_o, rays_d).t * (rays_d @ np.array(c2w)[:3, 2])
-        hit = np.isfinite(true)
-        right = hit & (depth.ravel() > 0) & (np.abs(depth.ravel() - np.where(hit, true, 0)) <= self.tolerance)
-        return int(right.sum()), int(hit.sum())
 
 
 def run_capture(name: str, folder: Path, data: Path, size: dict[str, int], edge_px: int, given: Row) -> Row | None:
@@ -246,118 +125,6 @@ def stage_row(row: Row) -> Row:
     facts = json.loads((folder / DENSE_FACTS_FILE).read_text())
     kept = {key: done[key] for key in ("cpu_seconds", "seconds", "peak_memory_gb")}
     return {**kept, **{key: facts[key] for key in ("photos", "edge_px", "points")}, "line_peak_gb": row["peak_gb"]}
-
-
-def counting_library(folder: Path) -> ctypes.CDLL:
-    """The kernel with a counter. Raises RuntimeError where the compiler is missing or fails."""
-    source, library = folder / "counted.cpp", folder / "counted.so"
-    source.write_text(COUNTED)
-    flags = [
-        "-std=c++17",
-        "-O3",
-        "-march=native",
-        "-fopenmp",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-shared",
-        "-fPIC",
-    ]
-    command = [os.environ.get("CXX", "g++"), *flags, f"-I{CSRC}", str(source), "-o", str(library)]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise RuntimeError(f"expected {command[0]} to build the counting kernel, found {error}") from error
-    return ctypes.CDLL(str(library))
-
-
-def least_cpu(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Least CPU seconds of each work; they take turns, so that other work on the machine meets all of them."""
-    found: list[list[float]] = [[] for _ in works]
-    for _ in range(repeats):
-        for work, seconds in zip(works, found, strict=True):
-            start = time.process_time()
-            work()
-            seconds.append(time.process_time() - start)
-    return [min(each) for each in found]
-
-
-def kernel_row(capture: Capture, edge_px: int, repeats: int, folder: Path) -> Row:
-    """The kernel's CPU time for one photo from random planes, and what the inner loop alone would take; one thread.
-
-    The inner loop is timed by `patch_costs` at the planes found, in the order of the pixels, as the kernel meets them.
-    The time with one source is subtracted from that with all: what is left is pairs alone, without the patches of the
-    reference.
-    """
-    try:
-        counting = counting_library(folder)
-    except RuntimeError as error:
-        return {"reason": str(error)}
-    k = int(capture.seen.sum(1).argmax())
-    chosen = views.choose_sources(capture.images, capture.xyz, capture.seen, DenseOptions().views)[k]
-    photo, depths = capture.photo(k, edge_px, True), capture.depths(k)
-    if len(chosen) < 2:
-        return {"reason": f"expected a photo with two sources, found {len(chosen)}"}
-    level, world = photo.levels[0], np.array(photo.c2w)
-    others = [capture.photo(j, edge_px, True) for j in chosen]
-    sources = [kernel.Source(other.levels[0], other.w2c @ world) for other in others]
-    search = kernel.Search(depths.least, depths.most, DenseOptions().iterations, seed=1)
-    shape = (level.camera.height, level.camera.width)
-    depth, normal = np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32)
-
-    def patchmatch() -> None:
-        depth[:], normal[:] = 0, 0
-        kernel.patchmatch(level, sources, search, depth, normal)
-
-    counts = (ctypes.c_int64 * 2)()
-    # a library that this process opened before goes on counting
-    counting.counts(counts)
-    with mock.patch.object(kernel, "require_library", return_value=counting):
-        patchmatch()
-    counting.counts(counts)
-    pixels, planes = found_planes(level.camera, depth, normal)
-    costs = kernel.patch_costs(level, sources, search, pixels, planes)
-    whole = (costs < kernel.WORST_COST).all(1)
-    pixels, planes = np.ascontiguousarray(pixels[whole]), np.ascontiguousarray(planes[whole])
-    if len(pixels) == 0:
-        return {"reason": "expected depth where all sources can be compared, found none"}
-    # few pixels are over too soon for the clock
-    times = -(-LEAST_TIMED // len(pixels))
-    pixels, planes = np.tile(pixels, (times, 1)), np.tile(planes, (times, 1))
-
-    def pairs(count: int) -> Callable[[], object]:
-        return lambda: kernel.patch_costs(level, sources[:count], search, pixels, planes)
-
-    all_pairs, one_pair = pairs(len(sources)), pairs(1)
-    works = [patchmatch, *(work for _ in range(PAIR_TURNS) for work in (all_pairs, one_pair))]
-    found = least_cpu(works, repeats)
-    seconds, several, one = found[0], min(found[1::2]), min(found[2::2])
-    pair_ns = 1e9 * (several - one) / (len(pixels) * (len(sources) - 1))
-    masked = shape[0] * shape[1] if level.mask is None else int(level.mask.sum())
-    return {
-        "of_limit": round(counts[1] * pair_ns * 1e-9 / seconds, 4),
-        "pairs": counts[0],
-        "scored_pairs": counts[1],
-        "cpu_seconds": round(seconds, 3),
-        "pair_ns": round(pair_ns, 2),
-        "pair_ns_with_reference": round(1e9 * several / (len(pixels) * len(sources)), 2),
-        "timed_pixels": len(pixels),
-        "masked_pixels": masked,
-        "sources": len(sources),
-        "iterations": search.iterations,
-        "cpu_seconds_per_megapixel": round(1e6 * seconds / masked, 2),
-    }
-
-
-def found_planes(
-    camera: Camera, depth: Float32Array, normal: Float32Array
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Pixels [N, 2] (column, row) with depth, row by row, and their planes [N, 4] in camera axes."""
-    row, column = np.nonzero(depth)
-    x, y = (column + 0.5 - camera.cx) / camera.fx, (row + 0.5 - camera.cy) / camera.fy
-    points = np.stack([x, y, np.ones(len(x))], 1) * depth[row, column][:, None]
-    n = normal[row, column]
-    planes = np.concatenate([n, -(n * points).sum(1, keepdims=True)], 1).astype(np.float32)
-    return np.stack([column, row], 1).astype(np.int32), planes
 
 
 def peer_row(capture: Capture, true: Truth, edge_px: int, folder: Path, install: bool) -> Row:
