@@ -188,6 +188,8 @@ def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:
         ("psnr_model_corrected", "Likeness of the model", "PSNR on held-out photos, colours corrected"),
         ("ssim_mesh", "Structure of the mesh", "SSIM on held-out photos"),
         ("fscore_1pct", "Shape", "F-score at 1 % of the size"),
+        ("completeness_dense", "Complete", "of what stereo of held-out photos shows"),
+        ("precision_dense", "Supported", "of the mesh, by the same stereo"),
         ("registered_share", "Photos placed", "cameras found"),
     ):
         if name in metrics:
@@ -206,12 +208,14 @@ def _mask_row(evidence: Evidence) -> list[tuple[str, str, str]]:
     """Where the photos' masks come from, as a key figure; none where the mask stage did not run."""
     facts, masked = evidence.masks, sum(image.mask is not None for image in evidence.poses.images)
     if facts.get("scene_mode"):
-        return [("Masks", "none", "a scene: " + "; ".join(facts.get("reasons", ())))]
+        return [
+            ("Masks", "none", "a scene: " + "; ".join(str(each).split(":")[0] for each in facts.get("reasons", ())))
+        ]
     if not facts or not masked:
         return []
     how = "came with the photos" if facts.get("given") else "found by the line"
     if facts.get("carved"):
-        how = "carved by depth: " + "; ".join(facts.get("notes", ()))
+        how = "outlines by depth"
     return [("Masks", f"{masked} of {len(evidence.poses.images)} photos", how)]
 
 
