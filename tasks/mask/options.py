@@ -11,11 +11,12 @@ class MaskOptions(Record):
     """Options that every mask method has."""
 
     min_points: int = Field(default=50, ge=0)
-    """Sparse points that must lie on the object. Lower it for objects without texture, whose masks look right."""
+    """Sparse points that must lie on the object where it is not carved by depth. Lower it for objects without texture,
+    whose masks look right."""
     region_margin: float = Field(default=0.06, ge=0, le=1)
     """Room left around the masks' hull on each side, as a share of its size. Raise it when the object is cut off."""
     depth_edge_px: int = Field(default=512, ge=128)
-    """Long edge of the depth maps that carve the object where its outline is not found otherwise. Raise it for thin
-    parts; time and memory grow with its square."""
+    """Long edge of the depth maps that carve the object. Raise it for thin parts; time and memory grow with its
+    square."""
     weights_missing: bool = False
     """Filled in: the network's weights are not installed where the run was planned, so its method was not chosen."""

@@ -13,9 +13,12 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, cast_mask
 from tasks.context import Context
 from tasks.mask.agreement import MIN_VIEWS
-from tasks.mask.carving import carve_by_depth, depth_views, touches_region
+from tasks.mask.background import Background
+from tasks.mask.carving import carve_by_depth, region_around, touches_region
+from tasks.mask.edges import follow_edges
 from tasks.mask.gate import Judgement, Limits, judge
 from tasks.mask.photos import MaskPhotos, PhotoMask
+from tasks.mask.sight import chosen_photos, depth_views
 from tasks.silhouettes.hull import Mask
 from tasks.stereo import kernel
 
@@ -77,24 +80,44 @@ def is_possible(photos: MaskPhotos) -> bool:
 
 def outlines_by_depth(photos: MaskPhotos, edge_px: int, context: Context) -> Outlines | str:
     """The outlines of the object that `carving` finds, or why it finds none."""
+    body = body_by_depth(photos, edge_px, context)
+    if isinstance(body, str):
+        return body
+    caster, packed = RayCaster(body, context.threads), []
+    for number, image in enumerate(photos.images):
+        context.check()
+        outline = cast_mask(caster, image.camera, image.c2w)
+        packed.append(np.packbits(follow_edges(photos.picture(number), outline)))
+        context.progress(0.7 + 0.2 * (number + 1) / len(photos.images), "outlines of the object", {})
+    return Outlines(tuple(packed), tuple((image.camera.height, image.camera.width) for image in photos.images))
+
+
+def body_by_depth(photos: MaskPhotos, edge_px: int, context: Context) -> Mesh | str:
+    """What stands on the support, carved twice: in the region, and then with what it hides known, in a cube around it;
+    or why nothing is found."""
     poses, support = photos.poses, photos.poses.support
     if support is None:
         return "support: expected a plane that the object stands on, found none"
-    body = carve_by_depth(photos, depth_views(photos, edge_px, context), support, context)
+    chosen = chosen_photos(photos)
+    views = depth_views(photos, chosen, edge_px, context)
+    background = Background(photos, chosen, views)
+    views = background.checked(views, context)
+    body = carve_by_depth(photos, views, support, context)
     if body is None:
         return "depth: expected something above the support that no photo sees through, found nothing"
     if touches_region(body, poses.world_from_field):
         return "depth: expected an object that ends inside the region, found one that goes on beyond it"
+    caster = RayCaster(body, context.threads)
+    outlines = [cast_mask(caster, view.camera, photos.images[k].c2w) for k, view in zip(chosen, views, strict=True)]
+    views = background.with_support(views, outlines, support, context)
+    body = carve_by_depth(photos, views, support, context, region_around(photos, body))
+    if body is None:
+        return "depth: expected something above the support that no photo sees through, found nothing"
     share = points_on(photos, body, support)
     if share < MIN_ON_BODY:
         what = f"of the sparse points above the support on the object, found {share:.0%}"
         return f"depth: expected at least {MIN_ON_BODY:.0%} {what}"
-    caster, packed = RayCaster(body, context.threads), []
-    for number, image in enumerate(photos.images):
-        context.check()
-        packed.append(np.packbits(cast_mask(caster, image.camera, image.c2w)))
-        context.progress(0.7 + 0.2 * (number + 1) / len(photos.images), "outlines of the object", {})
-    return Outlines(tuple(packed), tuple((image.camera.height, image.camera.width) for image in photos.images))
+    return body
 
 
 def points_on(photos: MaskPhotos, body: Mesh, support: Plane) -> float:
@@ -111,9 +134,7 @@ def points_on(photos: MaskPhotos, body: Mesh, support: Plane) -> float:
     return float((distance <= NEAR * side).mean())
 
 
-def masks_of(
-    photos: MaskPhotos, outlines: Outlines, min_points: int, context: Context
-) -> tuple[list[PhotoMask], Judgement]:
-    """The outlines as masks of all photos, and whether they can be believed."""
+def masks_of(photos: MaskPhotos, outlines: Outlines, context: Context) -> tuple[list[PhotoMask], Judgement]:
+    """The outlines as masks of all photos, and whether they can be believed. A plain object has no sparse points."""
     masks = [photos.keep(index, outlines.of(index), 0.0, "carved") for index in range(len(photos.images))]
-    return masks, judge(photos, masks, Limits(min_points, min_unanimous=MIN_UNANIMOUS), context.check)
+    return masks, judge(photos, masks, Limits(0, min_unanimous=MIN_UNANIMOUS), context.check)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tasks.mask.gate import Judgement
     from tasks.mask.photos import MaskPhotos, PhotoMask
 
-VERSION = "3"
+VERSION = "4"
 PRESETS: dict[str, dict[str, object]] = {}
 
 
@@ -42,7 +42,7 @@ def resources(options: Options) -> Resources:
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Small depth maps, outlines drawn and written, then the hull."""
     small = photos * (options.depth_edge_px / 512.0) ** 2
-    return Estimate(seconds=6.0 + 1.2 * small + photos * 0.3 * megapixels, memory_gb=0.6 + 0.02 * megapixels)
+    return Estimate(seconds=6.0 + 1.6 * small + photos * 0.3 * megapixels, memory_gb=0.6 + 0.02 * megapixels)
 
 
 def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[list[PhotoMask], Judgement]:
@@ -55,7 +55,7 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
         return _outlined_points(photos, options, context)
     outlines = outlines_by_depth(photos, options.depth_edge_px, context)
     if not isinstance(outlines, str):
-        return masks_of(photos, outlines, options.min_points, context)
+        return masks_of(photos, outlines, context)
     masks, judgement = _outlined_points(photos, options, context)
     return masks, replace(judgement, notes=(outlines,))
 

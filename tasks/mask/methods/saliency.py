@@ -2,8 +2,8 @@
 
 A photo whose mask labels many sparse points otherwise than the other photos do gets it anew, with the others' hull as
 the part to look at; a photo that still disagrees gets no mask. Where few points disagree, what lies beside the hull is
-cut off, if that makes the photo agree better. Where the masks still cannot be believed (other things stand out too),
-the object is carved by depth instead, if it stands on a support.
+cut off, if that makes the photo agree better. An object that stands on a support is carved by depth as well: its
+outlines are the finer ones, and the network's are taken where they cannot be believed or contradict a good network.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from tasks.saliency.u2net import EXTERNAL as WEIGHTS
 if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.mask.agreement import Agreement
-    from tasks.mask.gate import Judgement, Limits
+    from tasks.mask.gate import Judgement
     from tasks.mask.photos import MaskPhotos, PhotoMask
     from tasks.mask.standing import Outlines
     from tasks.saliency.find import Network
     from tasks.silhouettes.hull import Mask
 
-VERSION = "4"
+VERSION = "5"
 EXTERNAL = (WEIGHTS,)
 PRESETS: dict[str, dict[str, object]] = {}
 _LIKE_DEPTH = 0.85
-"""Overlap with the outlines by depth, median over the photos, from which on masks found inside them are believed."""
+"""Overlap of the network's masks with the outlines by depth, median over the photos, below which one is wrong."""
 _HULL_DILATION = 0.03
 """How far beyond the hull a photo may show the object, as a share of its size."""
 
@@ -46,8 +46,8 @@ class Options(MaskOptions):
     min_hull_iou: float = Field(default=0.85, ge=0, le=1)
     """Overlap of the masks with their hull projected back, median over the photos. Lower it for wires and nets."""
     good_hull_iou: float = Field(default=0.95, ge=0, le=1)
-    """The same overlap from which on depth is not asked: masks that fill holes pass the bound above. Lower it to save
-    time."""
+    """The same overlap from which on the masks are believed where depth has other outlines: masks that fill holes pass
+    the bound above. Lower it for objects without texture that depth mistakes for what lies behind them."""
     max_disagreement: float = Field(default=0.05, ge=0, le=1)
     """Share of a photo's sparse points that its mask may label otherwise than most photos before it is found anew."""
 
@@ -67,8 +67,9 @@ def resources(options: Options) -> Resources:
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
-    """Two passes of the network a photo, then the hull."""
-    seconds = 4.0 + photos * (0.7 + 0.25 * megapixels)
+    """Two passes of the network a photo, small depth maps, then the hull."""
+    small = photos * (options.depth_edge_px / 512.0) ** 2
+    seconds = 6.0 + 1.6 * small + photos * (0.7 + 0.35 * megapixels)
     return Estimate(seconds=seconds, memory_gb=0.7 + 0.02 * megapixels)
 
 
@@ -93,56 +94,35 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
     masks = mend(photos, masks, network, options, context)
     limits = Limits(options.min_points, options.max_undecided, options.min_unanimous, options.min_hull_iou)
     judgement = judge(photos, masks, limits, context.check)
-    close = judgement.figures.get("hull_iou_median", 0.0) >= options.good_hull_iou
-    if (close and not judgement.reasons) or not is_possible(photos):
+    if not is_possible(photos):
         return masks, judgement
     outlines = outlines_by_depth(photos, options.depth_edge_px, context)
     if isinstance(outlines, str):
         return masks, replace(judgement, notes=(outlines,))
-    loose = f"hull_iou_median: expected {options.good_hull_iou:g} not to ask depth, found less"
-    notes = tuple(f"whole photos: {reason}" for reason in judgement.reasons or (loose,))
-    whole = Saved.of(photos, masks)
-    limits = replace(limits, min_hull_iou=max(options.min_hull_iou, options.good_hull_iou))
-    masks, closer = _look_closer(photos, outlines, network, limits, context)
-    if not closer.reasons:
-        return masks, replace(closer, notes=notes)
-    notes += tuple(f"where depth has the object: {reason}" for reason in closer.reasons)
-    masks, carved = masks_of(photos, outlines, options.min_points, context)
+    overlap = _overlap(photos, masks, outlines)
+    close = not judgement.reasons and judgement.figures.get("hull_iou_median", 0.0) >= options.good_hull_iou
+    if close and overlap < _LIKE_DEPTH:
+        wanted = f"outlines that overlap with the masks by {_LIKE_DEPTH:g} or more"
+        note = f"by depth: expected {wanted}, found {overlap:.3f}"
+        return masks, replace(judgement, notes=(note,))
+    saved = Saved.of(photos, masks)
+    masks, carved = masks_of(photos, outlines, context)
     if carved.reasons and not judgement.reasons:
-        return whole.restore(photos), replace(judgement, notes=tuple(f"by depth: {each}" for each in carved.reasons))
-    return masks, replace(carved, notes=notes)
+        notes = tuple(f"by depth: {reason}" for reason in carved.reasons)
+        return saved.restore(photos), replace(judgement, notes=notes)
+    return masks, replace(carved, notes=tuple(f"by the network: {reason}" for reason in judgement.reasons))
 
 
-def _look_closer(
-    photos: MaskPhotos, outlines: Outlines, network: Network, limits: Limits, context: Context
-) -> tuple[list[PhotoMask], Judgement]:
-    """Masks found inside the boxes of outlines that depth gave, and whether they can be believed: they must agree with
-    those outlines, too."""
+def _overlap(photos: MaskPhotos, masks: list[PhotoMask], outlines: Outlines) -> float:
+    """Of masks and outlines, median over the photos; 0 where no mask is believed."""
     import numpy as np
 
-    from tasks.mask.gate import judge
-    from tasks.saliency.find import find_in_box, object_box
-
-    masks, overlaps = [], []
-    for index in range(len(photos.images)):
-        context.check()
-        outline = outlines.of(index)
-        box = object_box(outline.astype(float), outline.shape)
-        if box is None:
-            photos.discard(index)
-            continue
-        found = find_in_box(network, photos.picture(index), box)
-        mask = found.mask >= 0.5
-        overlaps.append(float((mask & outline).sum() / max(1, (mask | outline).sum())))
-        masks.append(photos.keep(index, mask, found.undecided, "mended"))
-    judgement = judge(photos, masks, limits, context.check)
-    overlap = float(np.median(overlaps)) if overlaps else 0.0
-    if overlap < _LIKE_DEPTH:
-        reason = (
-            f"expected masks that overlap with the outlines by depth by {_LIKE_DEPTH:g} or more, found {overlap:.3f}"
-        )
-        judgement = replace(judgement, reasons=(*judgement.reasons, reason))
-    return masks, judgement
+    shares = []
+    for mask in masks:
+        if mask.state != "dropped":
+            found, outline = photos.mask(mask.index), outlines.of(mask.index)
+            shares.append(float((found & outline).sum() / max(1, (found | outline).sum())))
+    return float(np.median(shares)) if shares else 0.0
 
 
 def mend(

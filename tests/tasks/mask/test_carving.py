@@ -16,9 +16,10 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, cast_mask, render_textured
 from models.points import SparsePoints
 from tasks.mask import task
-from tasks.mask.carving import View, carve_by_depth, touches_region
+from tasks.mask.carving import carve_by_depth, touches_region
 from tasks.mask.gate import Judgement, tolerance_px
 from tasks.mask.photos import MaskPhotos, PhotoMask, mask_path
+from tasks.mask.sight import View
 from tasks.mask.standing import Saved, points_on
 from tests.synthetic.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
 from tests.tasks.mask.captures import SIZE, MaskCapture
