@@ -190,7 +190,7 @@ def real_row(photos: Path, method: str | None, scene: bool = False) -> dict[str,
             "preset": "preview",
             "publish": [{"to": "published"}],
             "stages": {
-                "train": ["hash_density", "mvs"],
+                "train": ["mvs", "hash_density"],
                 **({} if scene else {"surface": {"options": {"support": "cut"}}}),
             },
             "assets": [{"id": photos.name.replace("_", "-"), "photos": str(photos), "scale": {"kind": "none"}}],

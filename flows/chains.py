@@ -65,12 +65,15 @@ def resolve(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[Chain]:
             raise spec_file.error(("assets", index), message)
         chosen = dict(zip(choices, combination, strict=True))
         chain = _chain(spec_file, index, asset, chosen)
-        if chains and not all(registry.is_available(stage, each.method) for stage, each in chain.items()):
-            continue  # there is another choice, and this one would only fail
         if chain not in chains:
             chains.append(chain)
     _check_given(spec_file, index, asset, chains)
-    return chains
+    # where there is another choice, one that would only fail is left out
+    return [chain for chain in chains if _can_run(chain)] or chains[:1]
+
+
+def _can_run(chain: Chain) -> bool:
+    return all(registry.is_available(stage, each.method) for stage, each in chain.items())
 
 
 def resolve_stage(

@@ -113,8 +113,8 @@ store: store            # committed work: a folder, or s3://bucket/prefix
 publish:
   - to: published       # finished assets: a folder, or s3://bucket/prefix
 stages:
-  # A radiance field; where its quality is not good enough to publish, a mesh from dense stereo is tried as well.
-  train: [hash_density, mvs]
+  # A mesh from dense stereo; where its quality is not good enough to publish, a radiance field is tried as well.
+  train: [mvs, hash_density]
   # Cut the object off the table or mat it stands on, where that plane is found; `keep` leaves it.
   surface: {{options: {{support: cut}}}}
 

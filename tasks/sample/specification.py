@@ -66,8 +66,8 @@ publish:
   - to: ./published
 
 stages:
-  # A radiance field; where its quality is not good enough to publish, a mesh from dense stereo is tried as well.
-  train: [hash_density, mvs]
+  # A mesh from dense stereo; where its quality is not good enough to publish, a radiance field is tried as well.
+  train: [mvs, hash_density]
   # Cut the object off the mat it stands on; `keep` leaves the mat.
   surface: {{options: {{support: cut}}}}
 

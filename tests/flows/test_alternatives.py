@@ -248,16 +248,19 @@ def test_a_list_of_methods_becomes_chains(tmp_path: Path) -> None:
     assert all(each.fallbacks == () for each in plan.alternatives)
 
 
-def test_a_fallback_that_cannot_run_here_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("order", [["hash_density", "mvs"], ["mvs", "hash_density"]], ids=["last", "first"])
+def test_a_choice_that_cannot_run_here_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: list[str]
+) -> None:
     monkeypatch.setattr(kernel, "library", lambda build=None: None)
-    plan = planned(tmp_path / "field", {"train": ["hash_density", "mvs"]})
+    plan = planned(tmp_path / "field", {"train": order})
     assert plan.choices == {} and plan.stages[Stage.TRAIN].method == "hash_density"
     asked = planned(tmp_path / "mesh", {"train": "mvs"})  # asked for outright: the run says what is missing
     assert asked.stages[Stage.TRAIN].method == "mvs"
     monkeypatch.setattr(kernel, "library", lambda build=None: object())
-    both = planned(tmp_path / "both", {"train": ["hash_density", "mvs"]})
-    assert both.choices[Stage.TRAIN] == ("hash_density", "mvs")
-    assert [Stage.DENSE in each.stages for each in both.alternatives] == [False, True]
+    both = planned(tmp_path / "both", {"train": order})
+    assert both.choices[Stage.TRAIN] == tuple(order)
+    assert [Stage.DENSE in each.stages for each in both.alternatives] == [name == "mvs" for name in order]
 
 
 def test_an_asset_s_own_choice_replaces_the_list_and_its_options_go_on_top(tmp_path: Path) -> None:
