@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from models.camera import Matrix4, similarity_scale
 from models.mesh.mesh import Mesh
@@ -28,7 +29,6 @@ def poisson_mesh(points: Points, world_from_field: Matrix4, resolution: int, tri
         room: width of the cube that is solved in, over that of the points: the surface ends at its walls.
     """
     import open3d
-    from scipy.spatial import cKDTree
 
     side = 2.0 * similarity_scale(world_from_field)
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points.xyz.astype(np.float64)))
@@ -40,12 +40,20 @@ def poisson_mesh(points: Points, world_from_field: Matrix4, resolution: int, tri
     mesh = _mesh(found)
     if len(mesh.faces) == 0:
         return mesh
-    distance, _ = cKDTree(np.asarray(cloud.points)).query(mesh.vertices, workers=1)
-    near = distance <= trim * side
-    return keep_faces(mesh, np.asarray(near[mesh.faces].all(1)))
+    return within_reach(mesh, np.asarray(cloud.points), trim * side)
 
 
-def closed(mesh: Mesh, world_from_field: Matrix4, resolution: int, reach: float) -> Mesh:
+def within_reach(mesh: Mesh, xyz: npt.NDArray[np.float64], reach: float) -> Mesh:
+    """The faces with all corners within a distance `reach` of one of the points [P, 3], in the same unit."""
+    from scipy.spatial import cKDTree
+
+    if np.isinf(reach) or len(mesh.faces) == 0:
+        return mesh
+    distance, _ = cKDTree(xyz).query(mesh.vertices, workers=1)
+    return keep_faces(mesh, np.asarray((distance <= reach)[mesh.faces].all(1)))
+
+
+def closed(mesh: Mesh, world_from_field: Matrix4, resolution: int, reach: float = np.inf) -> Mesh:
     """The mesh with its gaps bridged smoothly, by screened Poisson through its own vertices.
 
     A flat patch over each rim cannot close a gap that runs all round an object (under an overhanging rim, say): it

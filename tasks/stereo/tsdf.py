@@ -26,16 +26,18 @@ LEAST_COSINE = 0.2
 """Of the angle between ray and normal: what is seen flatter says nothing."""
 BATCH = 1 << 20
 IntArray = npt.NDArray[np.int64]
+Grid = npt.NDArray[np.float32]
 
 
-def tsdf_mesh(
+def tsdf_grid(
     maps: Iterable[tuple[DepthMap, Camera, Matrix4]],
     xyz: npt.NDArray[np.float32],
     world_from_field: Matrix4,
     resolution: int,
     check: Callable[[], None] = lambda: None,
-) -> Mesh:
-    """The mean surface of some depth maps; open where no map looks.
+) -> Grid:
+    """[R, R, R] mean distances of some depth maps at voxel centres, in truncations, positive outside; NaN where no map
+    looks.
 
     Args:
         maps: depth, the camera of its size, and its c2w.
@@ -59,7 +61,7 @@ def tsdf_mesh(
     seen = weight > 0
     grid = np.full((resolution,) * 3, np.nan, np.float32)
     grid.reshape(-1)[voxels[seen]] = total[seen] / weight[seen]
-    return _zero_level(grid, world_from_field)
+    return grid
 
 
 def voxels_near(local: FloatArray, resolution: int) -> IntArray:
@@ -102,15 +104,18 @@ def _distances(
     return np.minimum(distance, 1.0), trust
 
 
-def _zero_level(grid: npt.NDArray[np.float32], world_from_field: Matrix4) -> Mesh:
-    """The zero level of distances at voxel centres, NaN where nothing is known: no face touches those."""
+def zero_level(grid: Grid, world_from_field: Matrix4) -> Mesh:
+    """The zero level of distances [R, R, R] at voxel centres, its faces towards the positive side.
+
+    NaN where nothing is known: no face touches those.
+    """
     from skimage.measure import marching_cubes
 
     finite = np.isfinite(grid)
     if not ((grid[finite] < 0).any() and (grid[finite] > 0).any()):
         return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
     with np.errstate(invalid="ignore"):
-        vertices, faces, _, _ = marching_cubes(grid, 0.0, gradient_direction="ascent", allow_degenerate=False)
+        vertices, faces, _, _ = marching_cubes(grid, 0.0, gradient_direction="descent", allow_degenerate=False)
     places = (vertices.astype(np.float64) + 0.5) * (2.0 / len(grid)) - 1.0
     mesh = Mesh(transform_points(world_from_field, places), faces.astype(np.int64))
     known = np.isfinite(vertices).all(1)

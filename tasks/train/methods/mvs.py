@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "2"
+VERSION = "3"
 OUTPUTS = "mesh"
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"resolution": 256},
@@ -41,24 +41,25 @@ class Options(Record):
     wider gaps."""
     close_reach: float = Field(default=0.15, ge=0)
     """Gaps of masked objects are closed smoothly up to this distance from the measured surface, as a share of the
-    region's side; 0 leaves them open. Lower it when something bulges out where photos saw nothing."""
+    region's side, except where photos look past it or have their masks' outside; 0 leaves them open. Lower it when
+    something bulges out where photos saw nothing."""
     small_parts: float = Field(default=0.01, ge=0, lt=1)
     """Pieces of less than this share of the area are dropped. Lower it for objects of several small parts."""
 
 
 def resources(options: Options) -> Resources:
-    """One core; memory for the voxels near the surface."""
+    """One core; memory for the voxels."""
     cost = estimate(options, 100, 12.0)
     return Resources(cpus=1, memory_gb=cost.memory_gb, scratch_gb=1.0, timeout_s=max(900.0, 8.0 * cost.seconds))
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
-    """Voxels near the surface grow with the square of the resolution."""
-    area = (options.resolution / 256) ** 2
+    """Voxels near the surface grow with the square of the resolution, those inside it with its cube."""
+    area, volume = (options.resolution / 256) ** 2, (options.resolution / 256) ** 3
     poisson = 30.0 * area if options.surface == "poisson" else 0.0
     return Estimate(
-        seconds=5.0 + 0.6 * photos * area + 4.0 * area + poisson,
-        memory_gb=1.0 + 0.4 * area + 10e-9 * options.resolution**3,
+        seconds=5.0 + 0.6 * photos * area + 4.0 * area + 0.1 * photos * volume + poisson,
+        memory_gb=1.0 + 0.4 * area + 0.25 * volume,
     )
 
 

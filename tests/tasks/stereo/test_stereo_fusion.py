@@ -11,7 +11,7 @@ from models.mesh.topology import signed_volume
 from tasks.stereo.fusion import Fusion, FusionSettings, MapView, Points, speckles
 from tasks.stereo.maps import DepthMap
 from tasks.stereo.surface import finished, poisson_mesh, without_small_parts
-from tasks.stereo.tsdf import tsdf_mesh, voxels_near
+from tasks.stereo.tsdf import tsdf_grid, voxels_near, zero_level
 from tests.synthetic import scenes
 
 VIEWS = 16
@@ -84,7 +84,7 @@ def test_both_surfaces_are_near_the_truth_and_face_outwards() -> None:
     points, agreed = fused(maps)
     world = SCENE.poses.world_from_field
     rows = [(m.where(a), i.camera, i.c2w) for m, a, i in zip(maps, agreed, SCENE.poses.images, strict=True)]
-    for raw in (tsdf_mesh(rows, points.xyz, world, 64), poisson_mesh(points, world, 64, 0.05)):
+    for raw in (zero_level(tsdf_grid(rows, points.xyz, world, 64), world), poisson_mesh(points, world, 64, 0.05)):
         mesh = finished(raw, points)
         assert RayCaster(MESH, 2).distance(mesh.vertices).mean() < 0.003 * MESH.diagonal
         assert RayCaster(mesh, 2).distance(MESH.vertices).mean() < 0.005 * MESH.diagonal
@@ -105,5 +105,5 @@ def test_voxels_surround_the_points() -> None:
     index = np.stack(np.unravel_index(found, (32,) * 3), 1)
     assert len(found) == 12**3 and (index.min(0) == 12).all() and (index.max(0) == 23).all()
     assert len(voxels_near(np.array([[-1.0, -1.0, -1.0]]), 30)) == 8**3
-    nothing = tsdf_mesh([], np.zeros((0, 3), np.float32), matrix4(np.eye(4)), 16)
+    nothing = zero_level(tsdf_grid([], np.zeros((0, 3), np.float32), matrix4(np.eye(4)), 16), matrix4(np.eye(4)))
     assert len(nothing.faces) == 0
