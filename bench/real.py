@@ -5,8 +5,8 @@
     python -m bench.real --objects flask,knot --method mvs
 
 Cameras are solved by the line, no masks are given, preset `preview`. The real photos lie below `--data`; without them
-their figures are "not measured", and so are those that this script does not compute yet (the public peer). The last
-line is one JSON object; rows are kept in `.bench/real.json`.
+their figures are "not measured". The public peer gets two objects' photos as well; its environment is made at the first
+use. The last line is one JSON object; rows are kept in `.bench/real.json`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import yaml
 from PIL import Image
 
 from bench.line import ROOT, digitize
+from bench.real_peer import NAMES as PEER_NAMES
+from bench.real_peer import PEERED, peer_figures, peer_rows
 from bench.real_scene import scene_figures
 from bench.real_texture import texture_gap
 
@@ -170,6 +172,8 @@ def phone_rows(names: list[str], data: Path, size: dict[str, int], method: str |
             if name in TEXTURED and size is not QUICK and "surface_folder" in row:
                 ingest, pose, surface = (Path(row[f"{stage}_folder"]) for stage in ("ingest", "pose", "surface"))
                 row["texture_gap_db"] = round(texture_gap(ingest, pose, surface, folder / "truth", folder / "gap"), 3)
+            if name in PEERED and size is not QUICK:
+                row["peer"] = peer_rows(folder / "photos", folder / "truth", folder / "peer")
             rows[name] = {key: value for key, value in row.items() if not key.endswith("_folder")}
             print(name, json.dumps(rows[name]), flush=True)
     return rows
@@ -234,7 +238,7 @@ def figures(
         found |= {"ruin_covers": ruin["covers"], "ruin_floaters": ruin["floaters"]}
     gaps = [row["texture_gap_db"] for row in phone.values() if "texture_gap_db" in row]
     found["phone_texture_gap_db"] = round(float(np.mean(gaps)), 3) if gaps else NOT_MEASURED
-    return found | dict.fromkeys(("peer_chamfer_ratio", "peer_time_ratio"), NOT_MEASURED)
+    return found | dict.fromkeys(PEER_NAMES, NOT_MEASURED) | peer_figures(phone)
 
 
 def main() -> None:
