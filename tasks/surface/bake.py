@@ -16,6 +16,7 @@ from models.mesh.topology import vertex_normals
 from tasks.surface.exposure import correction, log_gains
 from tasks.surface.gutter import dilate
 from tasks.surface.raster import Texels, ranges, rasterize
+from tasks.surface.shading import Levels
 from tasks.surface.unwrap import Atlas
 from tasks.surface.views import View
 from tasks.surface.weights import VertexViews, keep_best, vertex_views
@@ -92,7 +93,9 @@ def bake(
     samples = vertex_views(mesh, views, caster, tolerance, angle_power, check)
     gains = log_gains(samples) if equalise else np.zeros((len(views), 3))
     progress(0.3)
-    choice = _choose(mesh, keep_best(samples.weight, BEST, sharpness), samples.safe)
+    best = keep_best(samples.weight, BEST, sharpness)
+    levels = Levels(mesh, samples, gains, best) if equalise else None
+    choice = _choose(mesh, best, samples.safe)
     wanted, size = size, useful_size(samples, _texels_per_unit(mesh, atlas, 1), size)
     texels = rasterize(atlas.corner_uv, size)
     density = _texels_per_unit(mesh, atlas, size)
@@ -102,7 +105,8 @@ def bake(
         check()
         seen = samples.pixels[samples.weight[:, c] > 0, c]
         shrink = max(1, int(np.median(seen) / density)) if len(seen) else 1
-        _gather(mesh, texels, choice, c, view, correction(gains[c]), shrink, caster, tolerance, rgb, weight)
+        offset = levels.offset(c) if levels else None
+        _gather(mesh, texels, choice, c, view, correction(gains[c]), offset, shrink, caster, tolerance, rgb, weight)
         progress(0.3 + 0.5 * (c + 1) / len(views))
     colour, covered = _blend(rgb, weight, check)
     _fill(mesh, texels, colour, ~covered, fill)
@@ -165,6 +169,7 @@ def _gather(
     c: int,
     view: View,
     tables: tuple[ByteArray, npt.NDArray[np.bool_]],
+    offset: npt.NDArray[np.float32] | None,
     shrink: int,
     caster: RayCaster,
     tolerance: float,
@@ -185,7 +190,8 @@ def _gather(
     step = camera.resized(picture.shape[1], picture.shape[0])
     # homogeneous pixels interpolate exactly over a face: only the vertices have to be projected
     uv, depth = project(step, c2w, mesh.vertices)
-    corner_values = np.concatenate([uv * depth[:, None], depth[:, None], choice.weight[:, c, None]], 1)
+    level = np.zeros((len(depth), 0)) if offset is None else offset
+    corner_values = np.concatenate([uv * depth[:, None], depth[:, None], choice.weight[:, c, None], level], 1)
     corner_values = corner_values.astype(np.float32)[mesh.faces]
     doubtful_face = choice.wide | ~choice.safe[mesh.faces, c].all(1)
     count = texels.start[face + 1] - texels.start[face]
@@ -210,7 +216,10 @@ def _gather(
         raw = bilinear(picture, uv)
         # what the sensor clipped says little about the colour
         value = np.where(clipped[raw, [0, 1, 2]].any(1), 0.1 * value, value)
-        rgb[part, where] = table[raw, [0, 1, 2]]
+        shown = table[raw, [0, 1, 2]]
+        if offset is not None:
+            shown = np.clip(shown + local[:, 4:7] + 0.5, 0, 255).astype(np.uint8)
+        rgb[part, where] = shown
         weight[part, where] = np.where(usable, np.maximum(value, 1e-4 * (value > 0)), 0.0)
 
 

@@ -152,6 +152,28 @@ def test_exposures_are_equalised(body: Mesh, atlas: Atlas, capture: tuple[Path, 
     assert np.median(error(baked_asset(body, atlas, uneven), body)) > 8
 
 
+def test_levels_that_change_within_photos_are_evened(
+    body: Mesh, atlas: Atlas, capture: tuple[Path, PoseSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every photo is brighter towards another side, which no gain can take out."""
+    folder, poses = capture
+    (tmp_path / "images").mkdir()
+    for k, image in enumerate(poses.images):
+        picture = np.asarray(Image.open(folder / str(image.image)), np.float64)
+        turn = np.array([np.cos(2.4 * k), np.sin(2.4 * k)])
+        row, column = np.meshgrid(*(np.linspace(-1, 1, n) for n in picture.shape[:2]), indexing="ij")
+        ramp = 1.0 + 0.25 * (turn[0] * column + turn[1] * row)
+        Image.fromarray(np.clip(picture * ramp[..., None], 0, 255).astype(np.uint8)).save(
+            tmp_path / str(image.image), quality=97, subsampling=0
+        )
+    views = views_of(tmp_path, poses)
+    evened = np.median(error(baked_asset(body, atlas, bake(body, atlas, views, SIZE, magenta)), body))
+    monkeypatch.setattr("tasks.surface.shading.ROUNDS", 0)
+    monkeypatch.setattr("tasks.surface.shading.MOST", 0.0)
+    before = np.median(error(baked_asset(body, atlas, bake(body, atlas, views, SIZE, magenta)), body))
+    assert evened < 0.8 * before, (evened, before)
+
+
 def test_a_stain_in_one_photo_is_rejected(
     body: Mesh, atlas: Atlas, capture: tuple[Path, PoseSet], tmp_path: Path
 ) -> None:
