@@ -2,8 +2,8 @@
 
 A photo whose mask labels many sparse points otherwise than the other photos do gets it anew, with the others' hull as
 the part to look at; a photo that still disagrees gets no mask. Where few points disagree, what lies beside the hull is
-cut off, if that makes the photo agree better. An object that stands on a support is carved by depth as well: its
-outlines are the finer ones, and the network's are taken where they cannot be believed or contradict a good network.
+cut off, if that makes the photo agree better. Where the masks still cannot be believed, or do not meet their hull
+closely, an object that stands on a support is carved by depth instead.
 """
 
 from __future__ import annotations
@@ -22,15 +22,12 @@ if TYPE_CHECKING:
     from tasks.mask.agreement import Agreement
     from tasks.mask.gate import Judgement
     from tasks.mask.photos import MaskPhotos, PhotoMask
-    from tasks.mask.standing import Outlines
     from tasks.saliency.find import Network
     from tasks.silhouettes.hull import Mask
 
 VERSION = "5"
 EXTERNAL = (WEIGHTS,)
 PRESETS: dict[str, dict[str, object]] = {}
-_LIKE_DEPTH = 0.85
-"""Overlap of the network's masks with the outlines by depth, median over the photos, below which one is wrong."""
 _HULL_DILATION = 0.03
 """How far beyond the hull a photo may show the object, as a share of its size."""
 
@@ -46,8 +43,8 @@ class Options(MaskOptions):
     min_hull_iou: float = Field(default=0.85, ge=0, le=1)
     """Overlap of the masks with their hull projected back, median over the photos. Lower it for wires and nets."""
     good_hull_iou: float = Field(default=0.95, ge=0, le=1)
-    """The same overlap from which on the masks are believed where depth has other outlines: masks that fill holes pass
-    the bound above. Lower it for objects without texture that depth mistakes for what lies behind them."""
+    """The same overlap from which on depth is not asked: masks that fill holes pass the bound above. Lower it to save
+    time."""
     max_disagreement: float = Field(default=0.05, ge=0, le=1)
     """Share of a photo's sparse points that its mask may label otherwise than most photos before it is found anew."""
 
@@ -94,35 +91,20 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
     masks = mend(photos, masks, network, options, context)
     limits = Limits(options.min_points, options.max_undecided, options.min_unanimous, options.min_hull_iou)
     judgement = judge(photos, masks, limits, context.check)
-    if not is_possible(photos):
+    close = judgement.figures.get("hull_iou_median", 0.0) >= options.good_hull_iou
+    if (close and not judgement.reasons) or not is_possible(photos):
         return masks, judgement
     outlines = outlines_by_depth(photos, options.depth_edge_px, context)
     if isinstance(outlines, str):
         return masks, replace(judgement, notes=(outlines,))
-    overlap = _overlap(photos, masks, outlines)
-    close = not judgement.reasons and judgement.figures.get("hull_iou_median", 0.0) >= options.good_hull_iou
-    if close and overlap < _LIKE_DEPTH:
-        wanted = f"outlines that overlap with the masks by {_LIKE_DEPTH:g} or more"
-        note = f"by depth: expected {wanted}, found {overlap:.3f}"
-        return masks, replace(judgement, notes=(note,))
     saved = Saved.of(photos, masks)
     masks, carved = masks_of(photos, outlines, context)
     if carved.reasons and not judgement.reasons:
         notes = tuple(f"by depth: {reason}" for reason in carved.reasons)
         return saved.restore(photos), replace(judgement, notes=notes)
-    return masks, replace(carved, notes=tuple(f"by the network: {reason}" for reason in judgement.reasons))
-
-
-def _overlap(photos: MaskPhotos, masks: list[PhotoMask], outlines: Outlines) -> float:
-    """Of masks and outlines, median over the photos; 0 where no mask is believed."""
-    import numpy as np
-
-    shares = []
-    for mask in masks:
-        if mask.state != "dropped":
-            found, outline = photos.mask(mask.index), outlines.of(mask.index)
-            shares.append(float((found & outline).sum() / max(1, (found | outline).sum())))
-    return float(np.median(shares)) if shares else 0.0
+    loose = f"hull_iou_median: expected {options.good_hull_iou:g} not to ask depth, found less"
+    notes = tuple(f"by the network: {reason}" for reason in judgement.reasons or (loose,))
+    return masks, replace(carved, notes=notes)
 
 
 def mend(
