@@ -14,6 +14,7 @@ from models.mesh.io import read_ply
 from models.mesh.raycast import RayCaster, cast_mask, render_textured
 from models.photos import PhotoIndex
 from models.representation import Representation
+from models.resources import Resources
 from models.results import ArtifactRef, FileRef, StageRequest
 from models.stage import Stage
 from tasks.context import Context
@@ -26,6 +27,7 @@ from tasks.registry import effective_options
 
 SECONDS = 150.0
 """Wall time of the field's training."""
+MEMORY_GB = 6.0
 
 
 def texture_gap(ingest: Path, pose: Path, surface: Path, truth: Path, folder: Path) -> float:
@@ -94,6 +96,7 @@ def _trained(poses: PoseSet, folder: Path) -> Representation:
         version="1",
         options=options.model_dump(mode="json"),
         inputs={"pose": ArtifactRef(digest="0", uri="store:pose", files=files)},
+        resources=Resources(cpus=2, memory_gb=MEMORY_GB),
     )
     for name in ("scratch", "output"):
         (folder / name).mkdir(exist_ok=True)

@@ -18,6 +18,8 @@ BoolArray = npt.NDArray[np.bool_]
 _CELLS = 24
 _QUIET = 0.02
 _MIN_POINTS = 12
+_FAR = 2.0
+"""Median distances from the cameras beyond which a point is backdrop, where all cameras face one way."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ def find_region(
         margin: room on each side, as a share of the object's size.
     """
     if frame.faces_forward(view_axes):
-        chosen: BoolArray = weights > 0
-        low_share = 0.03
+        chosen = not_far(points, weights, centres)
+        low_share = 0.005
     else:
         reach = float(np.percentile(np.linalg.norm(centres - target, axis=1), 60))
         chosen = object_points(points, weights, target, 0.85 * reach, support)
@@ -100,6 +102,14 @@ def find_region(
     local = points[chosen] @ level.T
     low, high = (weighted_quantile(local, weights[chosen], share) for share in (low_share, 1.0 - low_share))
     return enclose(low, high, level, support, margin, "points")
+
+
+def not_far(points: FloatArray, weights: FloatArray, centres: FloatArray) -> BoolArray:
+    """[P] which points are no further from the cameras than a few times as far as most: the rest is backdrop, and a
+    region that held it would leave few cells for what was photographed."""
+    distance = np.linalg.norm(points - centres.mean(0), axis=1)
+    middle = weighted_quantile(distance[:, None], weights, 0.5)[0]
+    return np.asarray((weights > 0) & (distance <= _FAR * middle))
 
 
 def enclose(

@@ -21,6 +21,8 @@ from tasks.surface.shape import Scene, Shape, finish_shape, without_plane
 def find_shape(scene: Scene, options: SurfaceOptions, context: Context) -> Shape:
     """The cleaned mesh; with its faces turned round where the cameras would otherwise see their backs.
 
+    A scene without masks has no outside to close: what no photo sees of it stays open.
+
     Raises DigitizeError(empty_surface, not_finite, all_floaters, inside_out).
     """
     if not isinstance(scene.model, MeshRepresentation):
@@ -32,6 +34,8 @@ def find_shape(scene: Scene, options: SurfaceOptions, context: Context) -> Shape
     if len(raw.faces) == 0:
         message = f"expected a mesh inside the region of interest, found none of its {len(made.faces)} faces there"
         raise DigitizeError(ReasonCode.EMPTY_SURFACE, message)
+    if not any(image.mask for image in scene.poses.images):
+        options = options.model_copy(update={"watertight": False})
     facts: dict[str, Any] = {"raw_faces": len(made.faces), "cropped_faces": len(made.faces) - len(raw.faces)}
     try:
         mesh, facts = finish_shape(raw, scene, options, context, facts)

@@ -13,7 +13,7 @@ from tasks.surface.options import SurfaceOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "3"
+VERSION = "4"
 ACCEPTS = {"train": ("mesh",)}
 _ALL = ("glb", "glb_draco", "usdz", "obj", "ply", "stl")
 PRESETS: dict[str, dict[str, object]] = {

@@ -71,6 +71,20 @@ def test_the_ball_is_held_and_fills_the_cube() -> None:
     assert cube.half < 0.75
 
 
+def test_a_facade_photographed_from_one_side_fills_the_cube_before_hills_far_off() -> None:
+    rng = np.random.default_rng(5)
+    facade = np.c_[rng.uniform(-1, 1, (900, 1)), rng.normal(3.0, 0.05, 900), rng.uniform(0, 1.5, (900, 1))]
+    hills = np.c_[rng.uniform(-40, 40, (200, 1)), rng.uniform(20, 60, (200, 1)), rng.uniform(0, 6, (200, 1))]
+    points = np.concatenate([facade, hills])
+    c2w = np.array([look_at((x, 0.0, 0.7), (0.3 * x, 3.0, 0.7)) for x in np.linspace(-0.5, 0.5, 8)])
+    level = frame.level_axes(c2w[0][:3, 0], np.array([0.0, 0.0, 1.0]))
+    found = region.find_region(
+        points, np.ones(len(points)), c2w[:, :3, 3], c2w[:, :3, 2], level, np.array([0.0, 3.0, 0.7]), None, 0.1
+    )
+    assert found is not None and found.half < 1.5
+    assert (np.abs(field_points(found, facade)) < 1.0).all(1).mean() > 0.9
+
+
 def test_without_a_table_there_is_no_support() -> None:
     w = world(table=False)
     _, plane, cube = solve(w)

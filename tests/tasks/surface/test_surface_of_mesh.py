@@ -35,6 +35,14 @@ def pose_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def masked_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("masked")
+    images = scenes.fibonacci_cameras(12, 160, 120, 4.0)
+    scenes.write_pose_outputs(folder, scenes.paint(scenes.sphere(1.0)), images, masks=True)
+    return folder
+
+
 def stage(folder: Path, pose_folder: Path, mesh: Mesh, **options: object) -> Context:
     store = folder / "store"
     (store / "pose").parent.mkdir(parents=True)
@@ -70,13 +78,20 @@ def test_a_ball_with_its_faces_the_wrong_way_and_a_table_far_off(pose_folder: Pa
     assert np.ptp(published.vertices, axis=0) == pytest.approx([2.0, 2.0, 2.0], rel=0.02)
 
 
-def test_an_open_shell_is_closed_or_stays_open_as_asked(pose_folder: Path, tmp_path: Path) -> None:
+def test_an_open_shell_is_closed_or_stays_open_as_asked(masked_folder: Path, tmp_path: Path) -> None:
     ball = scenes.sphere(1.0)
     shell = replace(ball, faces=ball.faces[ball.triangles.mean(1)[:, 2] > -0.5])
-    closed = ran(stage(tmp_path / "closed", pose_folder, shell))
+    closed = ran(stage(tmp_path / "closed", masked_folder, shell))
     assert closed.facts["watertight"] and closed.facts["repair"]["closed_holes"] == 1
-    opened = ran(stage(tmp_path / "open", pose_folder, shell, watertight=False))
+    opened = ran(stage(tmp_path / "open", masked_folder, shell, watertight=False))
     assert not opened.facts["watertight"] and opened.facts["holes"] == 1
+
+
+def test_a_scene_without_masks_stays_open(pose_folder: Path, tmp_path: Path) -> None:
+    ball = scenes.sphere(1.0)
+    shell = replace(ball, faces=ball.faces[ball.triangles.mean(1)[:, 2] > -0.5])
+    result = ran(stage(tmp_path, pose_folder, shell))
+    assert not result.facts["watertight"] and result.facts["holes"] == 1
 
 
 def test_nothing_in_the_region_is_a_rejection_with_its_reason(pose_folder: Path, tmp_path: Path) -> None:
