@@ -18,7 +18,7 @@ from tasks.context import Context
 from tasks.gains import solve_gains
 from tasks.mask.edges import log_colours
 from tasks.mask.photos import MaskPhotos
-from tasks.mask.sight import BLOCKED, View
+from tasks.mask.views import BLOCKED, View
 from tasks.silhouettes.hull import Mask
 
 Floats = npt.NDArray[np.float32]
@@ -34,6 +34,8 @@ SAME_DEPTH = 0.02
 MOST_ALIKE, MANY_ALIKE, FEW_ALIKE = 0.75, 0.6, 0.3
 """Share of the photos that must have the colour: of stereo's place, of the support's; and below which it is refuted."""
 LEAST_ASKED = 3
+MOST_POINTS = 20_000
+"""Sparse points that tell the photos' gains."""
 CLEAR_PX, AROUND_PX = 3, 8
 """Pixels beside an outline from which on a photo sees past the object, and up to which the support is asked for."""
 
@@ -148,17 +150,19 @@ def _evened(photos: MaskPhotos, chosen: Sequence[int], views: Sequence[View]) ->
     """[H, W, 3] logarithms of colours at the views' sizes, less each photo's gain by the sparse points it shows."""
     from scipy.ndimage import gaussian_filter
 
-    colours = []
-    logs = np.zeros((len(photos.points.xyz), len(views), 3))
+    colours, xyz = [], photos.points.xyz
+    step = max(1, -(-len(xyz) // MOST_POINTS))
+    logs = np.zeros((-(-len(xyz) // step), len(views), 3))
     weight = np.zeros(logs.shape[:2])
     for k, (index, view) in enumerate(zip(chosen, views, strict=True)):
         size = (view.camera.width, view.camera.height)
         picture = Image.fromarray(photos.picture(index)).resize(size, Image.Resampling.BOX)
         colours.append(log_colours(np.asarray(picture)))
         points = photos.seen_by[index]
-        uv, _ = project(view.camera, photos.images[index].c2w, photos.points.xyz[points])
+        points = points[points % step == 0]
+        uv, _ = project(view.camera, photos.images[index].c2w, xyz[points])
         pixel = np.clip(uv, 0, [size[0] - 1, size[1] - 1]).astype(np.int64)
         smooth = gaussian_filter(colours[k], (1.5, 1.5, 0.0))
-        logs[points, k], weight[points, k] = smooth[pixel[:, 1], pixel[:, 0]], 1.0
+        logs[points // step, k], weight[points // step, k] = smooth[pixel[:, 1], pixel[:, 0]], 1.0
     gains = np.stack([solve_gains(logs[..., channel], weight) for channel in range(3)], 1)
     return [each - gain.astype(np.float32) for each, gain in zip(colours, gains, strict=True)]

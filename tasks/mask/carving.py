@@ -18,7 +18,7 @@ from tasks.mask.background import visible_pixels
 from tasks.mask.gate import common_point, level_frame
 from tasks.mask.photos import MaskPhotos
 from tasks.mask.region import fit_region
-from tasks.mask.sight import BLOCKED, View
+from tasks.mask.views import BLOCKED, View
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -18,7 +18,7 @@ from tasks.mask.carving import carve_by_depth, region_around, touches_region
 from tasks.mask.edges import follow_edges
 from tasks.mask.gate import Judgement, Limits, judge
 from tasks.mask.photos import MaskPhotos, PhotoMask
-from tasks.mask.sight import chosen_photos, depth_views
+from tasks.mask.views import chosen_photos, depth_views
 from tasks.silhouettes.hull import Mask
 from tasks.stereo import kernel
 

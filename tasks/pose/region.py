@@ -105,8 +105,8 @@ def find_region(
 
 
 def not_far(points: FloatArray, weights: FloatArray, centres: FloatArray) -> BoolArray:
-    """[P] which points are no further from the cameras than a few times as far as most: the rest is backdrop, and a
-    region that held it would leave few cells for what was photographed."""
+    """[P] which points are at most twice as far from the cameras as the median: the rest is backdrop, and a region that
+    held it would leave few cells for what was photographed."""
     distance = np.linalg.norm(points - centres.mean(0), axis=1)
     middle = weighted_quantile(distance[:, None], weights, 0.5)[0]
     return np.asarray((weights > 0) & (distance <= _FAR * middle))

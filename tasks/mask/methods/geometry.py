@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from models.resources import Estimate, Resources
-from tasks.mask.options import MaskOptions
+from tasks.mask.options import MaskOptions, depth_maps_gb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,13 +36,17 @@ class Options(MaskOptions):
 
 def resources(options: Options) -> Resources:
     """Two cores; small depth maps of all photos."""
-    return Resources(cpus=2, memory_gb=2.0, scratch_gb=0.5, timeout_s=3600)
+    memory_gb = max(2.0, 1.2 * estimate(options, 100, 12.0).memory_gb)
+    return Resources(cpus=2, memory_gb=memory_gb, scratch_gb=0.5, timeout_s=3600)
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Small depth maps, outlines drawn and written, then the hull."""
     small = photos * (options.depth_edge_px / 512.0) ** 2
-    return Estimate(seconds=6.0 + 1.6 * small + photos * 0.3 * megapixels, memory_gb=0.6 + 0.02 * megapixels)
+    return Estimate(
+        seconds=6.0 + 1.6 * small + photos * 0.3 * megapixels,
+        memory_gb=0.6 + depth_maps_gb(photos, options.depth_edge_px) + 0.02 * megapixels,
+    )
 
 
 def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[list[PhotoMask], Judgement]:

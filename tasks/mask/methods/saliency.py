@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from models.resources import Estimate, Resources
-from tasks.mask.options import MaskOptions
+from tasks.mask.options import MaskOptions, depth_maps_gb
 from tasks.saliency.u2net import EXTERNAL as WEIGHTS
 
 if TYPE_CHECKING:
@@ -59,15 +59,16 @@ class _Hull:
 
 
 def resources(options: Options) -> Resources:
-    """Two cores; one photo at a time."""
-    return Resources(cpus=2, memory_gb=2.0, scratch_gb=0.5, timeout_s=3600)
+    """Two cores; the network, and small depth maps of all photos."""
+    memory_gb = max(2.0, 1.2 * estimate(options, 100, 12.0).memory_gb)
+    return Resources(cpus=2, memory_gb=memory_gb, scratch_gb=0.5, timeout_s=3600)
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Two passes of the network a photo, small depth maps, then the hull."""
     small = photos * (options.depth_edge_px / 512.0) ** 2
     seconds = 6.0 + 1.6 * small + photos * (0.7 + 0.35 * megapixels)
-    return Estimate(seconds=seconds, memory_gb=0.7 + 0.02 * megapixels)
+    return Estimate(seconds=seconds, memory_gb=0.85 + depth_maps_gb(photos, options.depth_edge_px) + 0.02 * megapixels)
 
 
 def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[list[PhotoMask], Judgement]:

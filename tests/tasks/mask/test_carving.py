@@ -19,8 +19,8 @@ from tasks.mask import task
 from tasks.mask.carving import carve_by_depth, touches_region
 from tasks.mask.gate import Judgement, tolerance_px
 from tasks.mask.photos import MaskPhotos, PhotoMask, mask_path
-from tasks.mask.sight import View
 from tasks.mask.standing import Saved, points_on
+from tasks.mask.views import View
 from tests.synthetic.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
 from tests.tasks.mask.captures import SIZE, MaskCapture
 
