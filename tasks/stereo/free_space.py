@@ -1,6 +1,6 @@
 """A closed surface is cut back to what photos leave of it.
 
-To bridge gaps smoothly fills space between the parts of an object that photos look straight through. The voxels inside
+Bridging gaps smoothly fills space between the parts of an object that photos look straight through. The voxels inside
 the surface that no depth map measured are put to the photos' vote (after Kutulakos and Seitz 2000, with a measured
 surface for colour), and the surface is drawn again around those that are left. What was measured stays as it was.
 """
