@@ -48,8 +48,10 @@ from models.artifacts import DENSE_FACTS_FILE
 from models.errors import DigitizeError
 from tasks.dense.options import DenseOptions
 from tasks.stereo import estimate, views
+from tasks.stereo.fusion import Fusion, FusionSettings, MapView
 from tasks.stereo.maps import DepthMap, depth_path, read_depth_map
 from tasks.stereo.photo import Photo, fitted
+from tasks.stereo.planar import planes_between
 
 FEW = ("flask", "knot")
 EDGE_PX, TIMED_EDGE_PX, PEER_EDGE_PX = 640, 816, 640
@@ -184,8 +186,11 @@ def our_rounds(
     rows: list[Row] = []
     maps: list[DepthMap] = []
     total = 0.0
+    places = zip(photos, chosen, strict=True)
+    map_views = [MapView(photo.levels[0].camera, photo.c2w, sources) for photo, sources in places]
     for round_ in range(1 + options.geometric_rounds):
         made = []
+        fusion = Fusion(map_views, maps.__getitem__, FusionSettings(least_views=options.least_views))
         for k, photo in enumerate(photos):
             others = [photos[j] for j in chosen[k]]
             start = time.process_time()
@@ -195,7 +200,8 @@ def our_rounds(
                 made.append(estimate.estimate(photo, others, settings, ranges[k], k))
             else:
                 theirs, seed = [maps[j] for j in chosen[k]], 1000 * round_ + k
-                made.append(estimate.refine(photo, others, settings, ranges[k], maps[k], theirs, seed))
+                planes = planes_between(photo.levels[0], maps[k], fusion.agreed(k))
+                made.append(estimate.refine(photo, others, settings, ranges[k], maps[k], theirs, seed, planes=planes))
             total += (time.process_time() - start) * (k in references)
         maps = made
         share = share_right(photos, references, [maps[r].depth for r in references], true)

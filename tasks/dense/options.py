@@ -21,6 +21,9 @@ class DenseOptions(Record):
     """Sizes of a photo, each half of the one before. Raise it for large parts without texture."""
     geometric_rounds: int = Field(default=2, ge=0, le=4)
     """Rounds in which depth maps are judged by each other. Lower it to save time on well-textured objects."""
+    planar_weight: float = Field(default=1.0, ge=0)
+    """Cost of leaving, where a photo is plain, the planes between the pixels around; 0 for no such planes. Lower it for
+    smooth, round objects of one colour."""
     least_views: int = Field(default=2, ge=1, le=8)
     """Other photos that must agree with a point. Lower it for captures with few photos, raise it against noise."""
     least_confidence: float = Field(default=0.3, ge=0, lt=1)

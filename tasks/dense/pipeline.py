@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tasks.dense.workset import Workset
 from tasks.stereo import estimate, kernel, views
 from tasks.stereo.fusion import Fusion, FusionSettings, MapView, Points
 from tasks.stereo.maps import DepthMap, depth_path, write_depth_map
+from tasks.stereo.planar import planes_between
 from tasks.stereo.views import Plan
 
 FUSION_SHARE = 0.1
@@ -72,14 +74,28 @@ def _depth_map(round_: int, k: int, plan: Plan, work: Workset, options: DenseOpt
     camera, sources = work.cameras[k], plan.sources[k]
     if not sources:
         return DepthMap.empty(camera)
-    settings = estimate.StereoSettings(iterations=options.iterations, worst_cost=1.0 - options.least_confidence)
+    settings = estimate.StereoSettings(
+        iterations=options.iterations,
+        worst_cost=1.0 - options.least_confidence,
+        planar_weight=options.planar_weight,
+    )
     photo, others = work.photo(k), [work.photo(j) for j in sources]
     seed = context.request.seed + 1000 * round_ + k
     if round_ == 0:
         return estimate.estimate(photo, others, settings, plan.ranges[k], seed, context.threads)
     before = work.maps(round_ - 1)
     theirs = [before(j) for j in sources]
-    return estimate.refine(photo, others, settings, plan.ranges[k], before(k), theirs, seed, context.threads)
+    planes = None
+    if options.planar_weight > 0:
+        agreed = _fusion(plan, work, before, options).agreed(k)
+        planes = planes_between(photo.levels[0], before(k), agreed)
+    return estimate.refine(photo, others, settings, plan.ranges[k], before(k), theirs, seed, context.threads, planes)
+
+
+def _fusion(plan: Plan, work: Workset, maps: Callable[[int], DepthMap], options: DenseOptions) -> Fusion:
+    rows = zip(work.cameras, work.images, plan.sources, strict=True)
+    map_views = [MapView(camera, image.c2w, sources) for camera, image, sources in rows]
+    return Fusion(map_views, maps, FusionSettings(least_views=options.least_views))
 
 
 def _fuse(
@@ -88,9 +104,7 @@ def _fuse(
     """The points inside the region, and facts about each map; writes the maps where others agree with them."""
     (context.output / DEPTH_FOLDER).mkdir(exist_ok=True)
     maps = work.maps(options.geometric_rounds)
-    rows = zip(work.cameras, work.images, plan.sources, strict=True)
-    map_views = [MapView(camera, image.c2w, sources) for camera, image, sources in rows]
-    fusion = Fusion(map_views, maps, FusionSettings(least_views=options.least_views))
+    fusion = _fusion(plan, work, maps, options)
     field_from_world = np.linalg.inv(np.array(poses.world_from_field))
     parts, facts = [], []
     for k, image in enumerate(work.images):

@@ -11,9 +11,17 @@ from PIL import Image
 
 from models.camera import FloatArray
 from models.record import Record
-from tasks.stereo.kernel import Search, Source, patchmatch
+from tasks.stereo.kernel import WORST_COST, Search, Source, patchmatch
 from tasks.stereo.maps import DepthMap, Float32Array
 from tasks.stereo.photo import Level, Photo
+from tasks.stereo.planar import Planes
+
+NEAR_PLANE = 0.004
+"""Share of the depth within which a pixel keeps to its plane: it needs no match of its own."""
+PLANE_SPAN = 0.02
+"""Share of the depth at which leaving a plane costs all it can."""
+PLANE_CONFIDENCE = 0.1
+"""Of such a pixel, at least."""
 
 
 class StereoSettings(Record):
@@ -25,6 +33,8 @@ class StereoSettings(Record):
     """Sweeps of a geometric round."""
     geometric_weight: float = 0.2
     """Cost of a pixel of forward-backward error (ACMM)."""
+    planar_weight: float = 1.0
+    """Cost of leaving the plane between sure pixels where a patch has no texture."""
     prior_weight: float = 0.2
     """Cost of leaving the coarser level's depth where a patch has no texture."""
     worst_cost: float = 0.7
@@ -101,12 +111,14 @@ def refine(
     others: Sequence[DepthMap],
     seed: int = 0,
     threads: int = 1,
+    planes: Planes | None = None,
 ) -> DepthMap:
     """A depth map after a geometric round: planes are also judged by how well they meet the sources' depth maps.
 
     Args:
         found: the reference's map so far.
         others: the sources' maps, at their finest level.
+        planes: where the reference is plain; what leaves them has to match well.
     """
     search = Search(
         depths.least,
@@ -118,11 +130,24 @@ def refine(
         depth_step=0.01,
         normal_step=0.1,
         geometric_weight=settings.geometric_weight,
+        prior_weight=settings.planar_weight,
+        prior_span=PLANE_SPAN,
         colour_sigma=settings.colour_sigma,
     )
     depth, normal = found.depth.copy(), found.normal.copy()
     rows = _sources(reference, sources, 0, [np.ascontiguousarray(each.depth) for each in others])
-    return _judged(depth, normal, patchmatch(reference.levels[0], rows, search, depth, normal), settings)
+    if planes is None:
+        return _judged(depth, normal, patchmatch(reference.levels[0], rows, search, depth, normal), settings)
+    flat = planes.depth > 0
+    start = flat & ~planes.sure
+    depth[start], normal[start] = planes.depth[start], planes.normal[start]
+    cost = patchmatch(reference.levels[0], rows, search, depth, normal, planes.depth)
+    # a patch without any texture has no cost: its plane stands
+    bare = flat & (depth == 0)
+    depth[bare], normal[bare], cost[bare] = planes.depth[bare], planes.normal[bare], WORST_COST
+    near = flat & (np.abs(depth - planes.depth) < NEAR_PLANE * planes.depth)
+    cost[near] = np.minimum(cost[near], min(settings.worst_cost, 1.0 - PLANE_CONFIDENCE))
+    return _judged(depth, normal, cost, settings)
 
 
 def _sources(reference: Photo, sources: Sequence[Photo], k: int, depths: Sequence[Float32Array] | None) -> list[Source]:

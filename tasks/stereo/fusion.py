@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from tasks.stereo.maps import DepthMap
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 SPECKLE_DEPTH = 0.01
 """Neighbouring pixels belong together where their depths differ by less than this share."""
 
@@ -77,6 +79,25 @@ class Points:
         )
 
 
+class _Meeting(NamedTuple):
+    """One map's pixels with depth, N of them, and the other maps' that agree."""
+
+    rows: IntArray
+    columns: IntArray
+    normal: FloatArray
+    """[N, 3] in the world."""
+    total: FloatArray
+    """[N, 3] sum of the places, the map's own included."""
+    votes: IntArray
+    """[N] maps that agree, itself included."""
+    confidence: FloatArray
+    """[N] sum over these."""
+    others: list[tuple[int, IntArray, IntArray, IntArray]]
+    """Another map with the indices of the pixels that it agrees with, and its rows and columns there."""
+    agreed: BoolArray
+    """[H, W] where there are enough."""
+
+
 class Fusion:
     """Fuses depth maps one after the other; a place that several maps show becomes one point.
 
@@ -102,6 +123,27 @@ class Fusion:
         Returns:
             the points that no earlier map gave, and [H, W] where enough other maps agree with this one.
         """
+        met = self._compare(k)
+        enough = met.agreed[met.rows, met.columns]
+        fresh = enough & ~self._used[k][met.rows, met.columns]
+        for j, index, r, c in met.others:
+            theirs = fresh[index]
+            self._used[j][r[theirs], c[theirs]] = True
+        points = Points(
+            (met.total / met.votes[:, None])[fresh].astype(np.float32),
+            met.normal[fresh].astype(np.float32),
+            rgb[met.rows, met.columns][fresh],
+            met.votes[fresh].astype(np.uint8),
+            (met.confidence / met.votes)[fresh].astype(np.float32),
+        )
+        return points, met.agreed
+
+    def agreed(self, k: int) -> BoolArray:
+        """[H, W] where enough other maps agree with a view's."""
+        return self._compare(k).agreed
+
+    def _compare(self, k: int) -> _Meeting:
+        """What the other maps say of one."""
         found, view = self._load(k), self._views[k]
         rows, columns = np.nonzero(found.depth > 0)
         pixels: FloatArray = np.stack([columns, rows], 1).astype(np.float64) + 0.5
@@ -109,34 +151,21 @@ class Fusion:
         normal = found.normal[rows, columns].astype(np.float64) @ np.array(view.c2w)[:3, :3].T
         total, votes = xyz.copy(), np.ones(len(xyz), np.int64)
         confidence = found.confidence[rows, columns].astype(np.float64)
-        meetings = []
+        others = []
         for j in view.sources:
             index, (r, c), theirs = self._agreeing(k, j, pixels, xyz, normal)
-            other = self._load(j)
             total[index] += theirs
             votes[index] += 1
-            confidence[index] += other.confidence[r, c]
-            meetings.append((j, index, r, c))
+            confidence[index] += self._load(j).confidence[r, c]
+            others.append((j, index, r, c))
         agreed = np.zeros(found.depth.shape, bool)
         agreed[rows, columns] = votes > self._settings.least_views
         agreed &= ~speckles(np.where(agreed, found.depth, 0), self._settings.speckle_px)
-        enough = agreed[rows, columns]
-        fresh = enough & ~self._used[k][rows, columns]
-        for j, index, r, c in meetings:
-            met = fresh[index]
-            self._used[j][r[met], c[met]] = True
-        points = Points(
-            (total / votes[:, None])[fresh].astype(np.float32),
-            normal[fresh].astype(np.float32),
-            rgb[rows, columns][fresh],
-            votes[fresh].astype(np.uint8),
-            (confidence / votes)[fresh].astype(np.float32),
-        )
-        return points, agreed
+        return _Meeting(rows, columns, normal, total, votes, confidence, others, agreed)
 
     def _agreeing(
         self, k: int, j: int, pixels: FloatArray, xyz: FloatArray, normal: FloatArray
-    ) -> tuple[npt.NDArray[np.int64], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], FloatArray]:
+    ) -> tuple[IntArray, tuple[IntArray, IntArray], FloatArray]:
         """Which points view j shows as well: their indices, j's pixels (rows, columns), and j's own points."""
         found, view, s = self._load(j), self._views[j], self._settings
         uv, z = projected(view, xyz)

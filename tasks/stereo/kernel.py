@@ -24,7 +24,7 @@ from models.errors import DigitizeError, ReasonCode
 from tasks.stereo.photo import Level
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 """Of the C interface."""
 MOST_VIEWS = 8
 BUILDS = {"avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"), "avx2": ("avx2", "fma"), "portable": ()}
@@ -62,7 +62,9 @@ class Search:
     geometric_weight: float = 0.0
     """Cost of each pixel of forward-backward error, up to 3."""
     prior_weight: float = 0.0
-    """Cost of leaving the coarse depth where the patch has no texture."""
+    """Cost of leaving the prior's depth where the patch has no texture."""
+    prior_span: float = 0.02
+    """Share of the depth at which that costs all it can."""
     colour_sigma: float = 30.0
     """Grey values at which a sample of a patch weighs 1 / e."""
     min_variance: float = 0.65
@@ -78,7 +80,8 @@ class _Settings(ctypes.Structure):
         ("seed", ctypes.c_uint64),
         *((name, ctypes.c_int32) for name in ("width", "height", "views", "iterations", "explore", "threads")),
         *((name, ctypes.c_float) for name in ("depth_min", "depth_max", "depth_step", "normal_step")),
-        *((name, ctypes.c_float) for name in ("geometric_weight", "prior_weight", "colour_sigma", "min_variance")),
+        *((name, ctypes.c_float) for name in ("geometric_weight", "prior_weight", "prior_span")),
+        *((name, ctypes.c_float) for name in ("colour_sigma", "min_variance")),
         ("k", _Pinhole),
     ]
 
@@ -203,6 +206,7 @@ def _settings(reference: Level, views: int, search: Search) -> _Settings:
         normal_step=search.normal_step,
         geometric_weight=search.geometric_weight,
         prior_weight=search.prior_weight,
+        prior_span=search.prior_span,
         colour_sigma=search.colour_sigma,
         min_variance=search.min_variance,
         k=_pinhole(reference),
@@ -223,7 +227,7 @@ def patchmatch(
     Args:
         depth: [H, W] in: first depth, 0 for a random plane; out: the result, 0 where nothing could be compared.
         normal: [H, W, 3] in and out, in camera axes.
-        prior: [H, W] coarse depth, 0 where unknown.
+        prior: [H, W] the depth to keep to where there is little texture, 0 where unknown.
 
     Returns:
         cost [H, W]: 1 - NCC in [0, 2], mean over the sources that each pixel uses.

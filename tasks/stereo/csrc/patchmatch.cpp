@@ -4,7 +4,7 @@
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of the interface.
-EXPORT int stereo_version() { return 1; }
+EXPORT int stereo_version() { return 2; }
 
 // Estimate a plane for each pixel of the reference.
 //   quads   [height * width] the reference; mask [height * width] or null: pixels of 0 are skipped

@@ -21,14 +21,13 @@ struct Settings {
   float depth_min, depth_max;     // in world units
   float depth_step, normal_step;  // of the first iteration: share of the depth, share of a unit vector
   float geometric_weight;         // of a pixel of forward-backward error
-  float prior_weight;             // of leaving the coarse depth, where the patch has no texture
+  float prior_weight, prior_span;  // cost of leaving the given depth by that share, where the patch has no texture
   float colour_sigma, min_variance;
   Pinhole k;
 };
 
 constexpr float MOST_ERROR_PX = 3.f;
-constexpr float PRIOR_TEXTURE = 25.f;  // variance in squared grey values at which the coarse depth counts 1 / e
-constexpr float PRIOR_SPAN = 0.02f;    // share of the depth at which leaving the coarse depth costs all it can
+constexpr float PRIOR_TEXTURE = 25.f;  // variance in squared grey values at which the given depth counts 1 / e
 constexpr float LEAST_COSINE = 0.05f;  // of the angle between a plane's normal and the ray
 constexpr int CANDIDATES = 8;
 
@@ -145,12 +144,12 @@ class Sweep {
     return norm > 0 ? sum / norm : WORST_COST;
   }
 
-  // Mean cost, and what leaving the coarse depth costs where there is little texture.
+  // Mean cost, and what leaving the given depth costs where there is little texture.
   float total(const Patch& patch, const Plane& plane, const float* ray, int o, const float* costs,
               const float* weights) const {
     float cost = mean(costs, weights);
     if (prior_ && prior_[o] > 0) {
-      const float off = std::fabs(depth_at(plane, ray) / prior_[o] - 1.f) / PRIOR_SPAN;
+      const float off = std::fabs(depth_at(plane, ray) / prior_[o] - 1.f) / set_.prior_span;
       cost += set_.prior_weight * std::exp(-patch.variance / PRIOR_TEXTURE) * std::fmin(1.f, off);
     }
     return cost;
