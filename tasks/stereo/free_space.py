@@ -13,12 +13,15 @@ import numpy as np
 
 from models.camera import Matrix4, Plane, similarity_scale, transform_points
 from models.mesh.mesh import Mesh
+from tasks.stereo.least_area import drawn_back
 from tasks.stereo.sights import BoolArray, Sight, voted_free
 from tasks.stereo.signed_grid import dilated, signed_grid
 from tasks.stereo.tsdf import TRUNCATION, Grid, zero_level
 
 SLACK = 1.5
 """Voxels behind a voxel from which on a photo sees through it."""
+DEEP = 0.5
+"""Truncations behind a measured surface beyond which nothing is known."""
 BAND = 4
 """Voxels around the free ones in which the surface is drawn again."""
 SOFTNESS = 2.0
@@ -44,19 +47,27 @@ def without_free_space(
         support: what lies below it is free.
         world_from_field: the region.
     """
-    resolution, known = len(measured), np.isfinite(measured)
+    resolution = len(measured)
     values = signed_grid(closed, world_from_field, resolution)
     check()
-    values[known] = measured[known]
+    values[np.isfinite(measured)] = measured[np.isfinite(measured)]
+    # a slanted ray also counts as inside what lies behind an edge
+    known = measured > -DEEP
     inside = np.flatnonzero((values <= 0.0) & ~known)
     index = np.stack(np.unravel_index(inside, known.shape), 1)
     xyz = transform_points(world_from_field, (index + 0.5) * (2.0 / resolution) - 1.0).astype(np.float32)
     empty = voted_free(xyz, sights, SLACK * 2.0 * similarity_scale(world_from_field) / resolution, check)
+    under = np.zeros(len(xyz), bool)
     if support is not None:
-        empty |= xyz @ np.array(support.normal, np.float32) + support.offset < 0.0
+        under = xyz @ np.array(support.normal, np.float32) + support.offset < 0.0
+    empty |= under
     free = np.zeros(known.shape, bool)
     free.reshape(-1)[inside] = empty
-    values = _cut(values, known, _open_to(free, values > 0.0))
+    free = _open_to(free, values > 0.0)
+    below = np.zeros(known.shape, bool)
+    below.reshape(-1)[inside] = under
+    free |= drawn_back((values <= 0.0) & ~free, known, free & ~below, check)
+    values = _cut(values, known, free)
     for axis in range(3):
         faces = np.moveaxis(values, axis, 0)
         faces[[0, -1]] = np.maximum(faces[[0, -1]], 1.0)

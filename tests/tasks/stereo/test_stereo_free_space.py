@@ -52,9 +52,9 @@ TRUTH, FILLED = zero_level(grid(TABLE), REGION), zero_level(grid(SOLID), REGION)
 
 @pytest.fixture(scope="module")
 def measured() -> Grid:
-    """The outer faces: nothing of the table's underside, of the legs' inner sides, or below them."""
-    known = (np.abs(TABLE) < TRUNCATION * VOXEL) & (CENTRES[:, 2] > -0.75)
-    known &= ~((np.abs(CENTRES[:, 0]) < 0.56) & (CENTRES[:, 2] < 0.5))
+    """The outer faces up to their edges: nothing of the table's underside, of the legs' inner sides, or below them."""
+    known = (np.abs(SOLID) < TRUNCATION * VOXEL) & (CENTRES[:, 2] > -0.75)
+    known &= ~((np.abs(CENTRES[:, 0]) < 0.5) & (CENTRES[:, 2] < 0.4))
     return np.where(known.reshape((CELLS,) * 3), grid(TABLE), np.float32(np.nan))
 
 
