@@ -14,7 +14,7 @@ import numpy as np
 from models.camera import Matrix4, Plane, similarity_scale, transform_points
 from models.mesh.mesh import Mesh
 from tasks.stereo.least_area import drawn_back
-from tasks.stereo.sights import BoolArray, Sight, voted_free
+from tasks.stereo.sights import BoolArray, Sight, vote
 from tasks.stereo.signed_grid import dilated, signed_grid
 from tasks.stereo.tsdf import TRUNCATION, Grid, zero_level
 
@@ -56,7 +56,7 @@ def without_free_space(
     inside = np.flatnonzero((values <= 0.0) & ~known)
     index = np.stack(np.unravel_index(inside, known.shape), 1)
     xyz = transform_points(world_from_field, (index + 0.5) * (2.0 / resolution) - 1.0).astype(np.float32)
-    empty = voted_free(xyz, sights, SLACK * 2.0 * similarity_scale(world_from_field) / resolution, check)
+    empty = vote(xyz, sights, SLACK * 2.0 * similarity_scale(world_from_field) / resolution, check).free
     under = np.zeros(len(xyz), bool)
     if support is not None:
         under = xyz @ np.array(support.normal, np.float32) + support.offset < 0.0

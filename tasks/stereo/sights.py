@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -81,10 +82,17 @@ def make_sight(measured: Surface, mask: BoolArray | None, tolerance_px: float, c
     return Sight(depth, ~outside & ~_without_pinholes(met), outside, camera, c2w)
 
 
-def voted_free(
-    xyz: Float32Array, sights: Iterable[Sight], slack: float, check: Callable[[], None] = lambda: None
-) -> BoolArray:
-    """[N] which of the points [N, 3] enough photos know to be free.
+class Voted(NamedTuple):
+    """What photos say of some points."""
+
+    free: BoolArray
+    """[N] enough of them know the point to be free."""
+    hidden: BoolArray
+    """[N] measured surfaces hide it from nearly all."""
+
+
+def vote(xyz: Float32Array, sights: Iterable[Sight], slack: float, check: Callable[[], None] = lambda: None) -> Voted:
+    """What photos say of points [N, 3] of the world.
 
     Args:
         slack: distance behind a point from which on a surface counts as behind it, in the world.
@@ -97,7 +105,8 @@ def voted_free(
             counts[:, part] += _votes(sight, xyz[part], slack)
     outside, framed, through, looking = counts
     many = through + (MASK_WEIGHT - 1) * outside >= LEAST
-    return np.asarray((outside > np.maximum(FEW, OUTSIDE * framed)) | (many & (through >= THROUGH * looking)))
+    free = (outside > np.maximum(FEW, OUTSIDE * framed)) | (many & (through >= THROUGH * looking))
+    return Voted(np.asarray(free), np.asarray(looking < LEAST))
 
 
 def _votes(sight: Sight, xyz: Float32Array, slack: float) -> BoolArray:

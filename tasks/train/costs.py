@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
+from models.stage import Inputs
 from tasks.train.options import HashFieldOptions
 
 FIELD_LADDER = Ladder(
@@ -23,6 +24,13 @@ SAMPLES_PER_S = 1.1e6
 
 def _table_gb(options: HashFieldOptions) -> float:
     return options.levels * float(1 << options.log2_table) * 2 * 4 / 1e9
+
+
+def field_inputs(options: HashFieldOptions) -> Inputs:
+    """The poses, and the dense stage's files: always, where they are there, or never."""
+    if options.dense_prior is True:
+        return Inputs(required=("pose", "dense"))
+    return Inputs(required=("pose",), optional=("dense",) if options.dense_prior else ())
 
 
 def field_resources(options: HashFieldOptions) -> Resources:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -14,6 +14,7 @@ from models.fields.base import Field
 from models.fields.hash_field import HashField
 from models.fields.representation import FieldRepresentation
 from models.fields.threads import threads_of
+from models.stage import Stage
 from tasks.context import Context
 from tasks.train.exposure import differ, measured_gains
 from tasks.train.hash_learner import HashFieldLearner
@@ -22,6 +23,9 @@ from tasks.train.memory import fitting
 from tasks.train.options import HashFieldOptions
 from tasks.train.outcome import Trained, rounded
 from tasks.train.trainer import Progress, train
+
+if TYPE_CHECKING:
+    from tasks.train.dense_prior import DensePrior
 
 FEATURES = 16
 
@@ -45,6 +49,7 @@ def fit_field(
         DigitizeError(out_of_memory): the memory expected exceeds what the stage was given.
         DigitizeError(diverged, undecodable, wrong_size, too_few_images, cancelled, deadline).
     """
+    found = poses
     poses, mask_use = settle_masks(poses, options.mask_use)
     gains = measured_gains(poses, context) if options.exposure == "auto" else None
     exposure = differ(gains) if options.exposure == "auto" else options.exposure
@@ -57,11 +62,14 @@ def fit_field(
     masked = any(image.mask for image in poses.of_split("train"))
     field = new(options, context.request.seed, not (options.mask_use == "empty" and masked))
     forbid_hidden(field.cells, poses, options.minimum_views, options.near)
+    prior = _prior(field, found, options, context)
     field.to(device)
     where, memory_gb = options.photos, options.photo_memory_gb
     bank = open_photos(poses, "train", where, memory_gb, context)
     heldout_bank = open_photos(poses, "heldout", where, memory_gb / 4, context) if heldout else None
     learner = learner_of(field, bank, heldout_bank, options, context.request.seed, device)
+    if prior is not None:
+        learner.start_from(prior.to(device))
     if exposure and gains is not None:
         learner.start_gains(torch.from_numpy(gains))
     try:
@@ -81,6 +89,22 @@ def fit_field(
     refined = learner.cameras.refined(poses.of_split("train"), poses.world_from_field)
     change = {name: rounded(value, 5) for name, value in learner.cameras.change()._asdict().items()}
     return replace(trained, cameras=refined, facts={**trained.facts, "camera_change": change})
+
+
+def _prior(field: HashField, poses: PoseSet, options: HashFieldOptions, context: Context) -> DensePrior | None:
+    """What dense stereo found, if that is wanted and the stage ran; the field's free cells are then forbidden."""
+    if not options.dense_prior or str(Stage.DENSE) not in context.request.inputs:
+        return None
+    from tasks.train.dense_prior import read_dense_prior
+
+    # free space is voted on with a tolerance: found masks serve there even where training ignores them
+    masks = poses.mask_tolerance_px > 0 or options.mask_use == "empty"
+    found = read_dense_prior(poses, options.occupancy_resolution, masks, context)
+    if found is not None:
+        free = torch.zeros(field.cells.allowed.shape, dtype=torch.bool)
+        free[0] = found.free
+        field.cells.forbid(free)
+    return found
 
 
 def trained_field(

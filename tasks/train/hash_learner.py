@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from tasks.train.options import HashFieldOptions
 from tasks.train.pixel_bank import PixelBank, Pixels
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
+
+if TYPE_CHECKING:
+    from tasks.train.dense_prior import DensePrior
 
 HUBER_DELTA = 0.1
 WARM_UP_STEPS = 20
@@ -91,6 +94,7 @@ class HashFieldLearner:
         if self.cameras is not None:
             groups.append({"params": [self.cameras.raw], "scale": CAMERA_RATE, "start": CAMERAS_FROM})
         self.optimiser = torch.optim.Adam(groups, lr=options.learning_rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self.prior: DensePrior | None = None
         self.steps_done, self.rays = 0, max(16, options.samples_per_step // 256)
         self.heldout = heldout is not None
         self.psnr_pixels = self._evaluation_pixels(heldout or bank)
@@ -119,6 +123,10 @@ class HashFieldLearner:
     def start_gains(self, log_gain: Tensor) -> None:
         """Go on from gains [photos, 3] that were measured, as natural logarithms."""
         self.log_gain.data.copy_(log_gain)
+
+    def start_from(self, prior: DensePrior) -> None:
+        """Train with what dense stereo found, on the learner's device. Call it before the first step."""
+        self.prior = prior
 
     def _descend(self, loss: Tensor, share: float, rate: float) -> None:
         """One step of Adam."""

@@ -69,6 +69,11 @@ class HashFieldOptions(BudgetOptions):
     """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there. `auto`:
     `empty` for masks that the mask stage found and whose outlines it trusts (`mask_tolerance_px`), else `ignore`.
     Photos with found masks that are to be ignored are learned whole: such masks lose thin parts."""
+    dense_prior: Literal["auto"] | bool = "auto"
+    """Start from what the stage `dense` found, keep cells empty that photos see through, and hold the shape to its
+    points. `auto`: where that stage runs for another method. Turn it off where stereo is misled: mirrors, glass."""
+    dense_weight: float = Field(default=1.0, ge=0)
+    """Weight of those points at the start; it falls to a tenth. Lower it where stereo is noisy."""
     exposure: Literal["auto"] | bool = "auto"
     """Fit a gain to each photo and channel. `auto`: where the sparse points that photos share differ in brightness or
     colour. Turn it off for objects whose own light changes."""

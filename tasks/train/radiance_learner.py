@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -17,8 +20,17 @@ from tasks.train.hash_learner import REFRESH_EVERY, Batch, HashFieldLearner
 from tasks.train.options import HashDensityOptions
 from tasks.train.outcome import Trained
 from tasks.train.pixel_bank import Pixels
+from tasks.train.trainer import StepFacts
+
+if TYPE_CHECKING:
+    from tasks.train.dense_prior import DensePrior
 
 WARM_GRID_STEPS = 256
+PRIOR_POINTS, PRIOR_SIDE, PRIOR_END = 1024, 0.012, 0.1
+"""Points of dense stereo looked at in a step, how far before and behind them, in field units, and what is left of their
+weight at the end."""
+PRIOR_MARGIN, PRIOR_MOST, PRIOR_SCALE = 1.0, 4.0, 0.01
+"""How far the logarithm of the density shall be from the level's, what a point may count, and their weight's unit."""
 CELL_OPACITY = 0.01
 """A cell is occupied when a single step through it may be that opaque."""
 
@@ -41,6 +53,12 @@ class RadianceLearner(HashFieldLearner):
     """Trains a HashDensityField. Arguments as HashFieldLearner's."""
 
     field: HashDensityField
+    share = 0.0
+
+    def step(self, share: float, rate: float) -> StepFacts:
+        """As trainer.Learner.step."""
+        self.share = share
+        return super().step(share, rate)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Mean Huber loss of the rays' colours, and how many samples were marched over."""
@@ -54,7 +72,21 @@ class RadianceLearner(HashFieldLearner):
         basis = spherical_harmonics(pixels.rays_d).t().index_select(1, samples.ray).t()
         rgb = field.color_from_basis(basis, feature)
         seen = composite(density, rgb, samples.t, samples.offsets, field.step)
-        return self._colour_loss(batch, seen), len(marched.t)
+        loss = self._colour_loss(batch, seen)
+        if self.prior is not None and self.options.dense_weight > 0:
+            loss = loss + self.options.dense_weight * PRIOR_END**self.share * self._off_points(self.prior)
+        return loss, len(marched.t)
+
+    def _off_points(self, prior: DensePrior) -> Tensor:
+        """How much the density lacks of the level just behind some points of dense stereo, and exceeds it just before
+        them, as natural logarithms."""
+        drawn = prior.draw(PRIOR_POINTS, self.generator)
+        aside = PRIOR_SIDE * drawn.normal
+        places = torch.cat([drawn.x + aside, drawn.x - aside]).clamp(-self.field.extent, self.field.extent)
+        value = self.field.query(places)[0].clamp(min=1e-9).log() - math.log(self.field.level)
+        before, behind = value.view(2, -1)
+        off = torch.relu(PRIOR_MARGIN + before) + torch.relu(PRIOR_MARGIN - behind)
+        return PRIOR_SCALE * (drawn.weight * off.clamp(max=PRIOR_MOST)).mean()
 
     @torch.no_grad()
     def _visible(self, pixels: Pixels, marched: Samples) -> tuple[Samples, Tensor, Tensor]:

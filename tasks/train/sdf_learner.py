@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ from tasks.train.silhouettes import Silhouettes
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
+if TYPE_CHECKING:
+    from tasks.train.dense_prior import DensePrior
+
 REACH = 6.0
 """Distances are worth sampling up to that many times 1 / sharpness: beyond, nothing is seen."""
 ROUGH: dict[str, Any] = {
@@ -54,6 +57,9 @@ CLEAR_CELLS = 3.0
 """Cells of the occupancy grid next to a point within which nothing hides it."""
 BOUNDED, NEAR_SURFACE = 512, 2.0
 """Places a step that are held against the silhouettes, within that many times 1 / sharpness of the surface."""
+PRIOR_POINTS, PRIOR_REACH, PRIOR_TURN, PRIOR_END = 1024, 0.05, 0.02, 0.1
+"""Points of dense stereo looked at in a step; field units beyond which one is taken for a mistake; the distance that a
+normal turned by a right angle counts as; what is left of their weight at the end."""
 SLOPES = 2048
 """Places a step at which slopes are looked at, half of them near the surface."""
 
@@ -111,6 +117,12 @@ class SDFLearner(HashFieldLearner):
         if self.rough is not None:
             self.rough.start_gains(log_gain)
 
+    def start_from(self, prior: DensePrior) -> None:
+        """As HashFieldLearner.start_from: the prior's shape is the first."""
+        super().start_from(prior)
+        self.rough = None
+        self._take_shape(prior.shape)
+
     def step(self, share: float, rate: float) -> StepFacts:
         """As trainer.Learner.step: of the rough shape first, of the surface then."""
         options, field = self.options, self.field
@@ -118,7 +130,8 @@ class SDFLearner(HashFieldLearner):
             return self.rough.step(share / options.rough_until, rate)
         if self.rough is not None and not self.shaped:
             self._take_shape(rough_shape(self.rough.field))
-        self.share = (share - options.rough_until) / (1.0 - options.rough_until)
+        start = options.rough_until if self.rough is not None else 0.0
+        self.share = (share - start) / (1.0 - start)
         steep = min(1.0, self.share / options.sharpen_until)
         field.sharpness.fill_(options.sharpness_from * (options.sharpness_to / options.sharpness_from) ** steep)
         field.step = max(self.finest_step, COARSE_STEP / float(field.sharpness))
@@ -172,6 +185,8 @@ class SDFLearner(HashFieldLearner):
         seen = composite(density, field.color_from_basis(basis, feature), samples.t, samples.offsets, field.step)
         loss = self._colour_loss(batch, seen)
         loss = loss + self._regularity(x.detach(), value)
+        if self.prior is not None and options.dense_weight > 0:
+            loss = loss + options.dense_weight * PRIOR_END**self.share * self._off_points(self.prior)
         if self.silhouettes is not None and self.share >= options.levels_until:
             loss = loss + self._bounded(self.silhouettes, pixels.number[samples.ray], x.detach(), value)
         if self.photometric is not None and self.share >= options.ncc_from:
@@ -211,6 +226,14 @@ class SDFLearner(HashFieldLearner):
             bend = 2.0 * (mean[: len(middle)] - middle).abs() / field.tap**2
             loss = loss + options.curvature * (field.tap / self._first_tap) * bend.mean()
         return loss
+
+    def _off_points(self, prior: DensePrior) -> Tensor:
+        """How far the surface lies from some points of dense stereo, and how far it is turned from their normals."""
+        drawn = prior.draw(PRIOR_POINTS, self.generator)
+        slope, value = self.field.slope(drawn.x)
+        distance = value.abs().clamp(max=PRIOR_REACH)
+        turned = 1.0 - (normalize(slope, dim=1) * drawn.normal).sum(1)
+        return (drawn.weight * (distance + PRIOR_TURN * turned)).mean()
 
     def _bounded(self, silhouettes: Silhouettes, number: Tensor, x: Tensor, value: Tensor) -> Tensor:
         """The silhouettes' terms and flatness, at some samples near the surface: places [N, 3] of pixels [N], with

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from models.camera import PoseSet
 from models.resources import Estimate, Resources
-from tasks.train.costs import FIELD_LADDER, field_estimate, field_resources
+from models.stage import Inputs
+from tasks.train.costs import FIELD_LADDER, field_estimate, field_inputs, field_resources
 from tasks.train.options import HashDensityOptions
 
 if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "5"
+VERSION = "6"
 OUTPUTS = "field"
 
 Options = HashDensityOptions
@@ -45,6 +46,11 @@ def resources(options: Options) -> Resources:
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Expected seconds on two cores and peak memory for `photos` of `megapixels` each."""
     return field_estimate(options, photos, megapixels)
+
+
+def inputs(options: Options, capture_kind: str) -> Inputs:
+    """The poses, and what dense stereo found, if that is wanted."""
+    return field_inputs(options)
 
 
 def fit(poses: PoseSet, options: Options, context: Context) -> Trained:

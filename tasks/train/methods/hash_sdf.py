@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from models.camera import PoseSet
 from models.resources import Estimate, Resources
-from tasks.train.costs import FIELD_LADDER, field_estimate, field_resources
+from models.stage import Inputs
+from tasks.train.costs import FIELD_LADDER, field_estimate, field_inputs, field_resources
 from tasks.train.options import HashSDFOptions
 
 if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "7"
+VERSION = "9"
 OUTPUTS = "field"
 
 Options = HashSDFOptions
@@ -54,6 +55,11 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     base = field_estimate(options, photos, megapixels)
     seconds = SLOWER * base.seconds if options.seconds is None else base.seconds
     return Estimate(seconds=seconds, memory_gb=base.memory_gb + MORE_GB)
+
+
+def inputs(options: Options, capture_kind: str) -> Inputs:
+    """The poses, and what dense stereo found, if that is wanted."""
+    return field_inputs(options)
 
 
 def fit(poses: PoseSet, options: Options, context: Context) -> Trained:

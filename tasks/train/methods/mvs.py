@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "3"
+VERSION = "4"
 OUTPUTS = "mesh"
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"resolution": 256},

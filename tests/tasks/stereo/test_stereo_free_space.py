@@ -12,7 +12,7 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, cast_mask
 from models.mesh.topology import boundary_loops, signed_volume
 from tasks.stereo.free_space import without_free_space
-from tasks.stereo.sights import Sight, Surface, make_sight, voted_free
+from tasks.stereo.sights import Sight, Surface, make_sight, vote
 from tasks.stereo.signed_grid import signed_grid
 from tasks.stereo.tsdf import TRUNCATION, Grid, zero_level
 from tests.synthetic import scenes
@@ -105,8 +105,8 @@ def test_masks_that_lack_what_was_measured_take_nothing() -> None:
     inside = CENTRES[TABLE < -2 * VOXEL].astype(np.float32)
     surface, nothing = Surface(TRUTH, 1), np.zeros((96, 128), bool)
     rows = [make_sight(surface, nothing, 1.0, image.camera, image.c2w) for image in CAMERAS]
-    assert not voted_free(inside, rows, VOXEL).any()
-    assert voted_free(CENTRES[UNDER & (CENTRES[:, 2] > -0.7)].astype(np.float32), rows, VOXEL).mean() > 0.9
+    assert not vote(inside, rows, VOXEL).free.any()
+    assert vote(CENTRES[UNDER & (CENTRES[:, 2] > -0.7)].astype(np.float32), rows, VOXEL).free.mean() > 0.9
 
 
 def test_distances_have_the_sign_of_their_side_far_from_the_mesh() -> None:

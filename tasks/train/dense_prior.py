@@ -1,0 +1,125 @@
+"""What dense stereo knows, as a prior of fields: oriented points, cells that must stay empty, and a first shape.
+
+Points place the surface where they are (Instant-angelo; NeuralWarp and Geo-NeuS do so with sparse ones). Rendered depth
+is not compared: of a blurred surface it is biased (Fu et al. 2022).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, max_pool3d
+
+from models.camera import PoseSet, similarity_scale, transform_points
+from models.fields.occupancy import cell_centres
+from models.mesh.mesh import Mesh
+from tasks.context import Context
+from tasks.stereo.fusion import Points
+from tasks.stereo.sights import vote
+from tasks.stereo.signed_grid import signed_grid
+from tasks.stereo.surface import without_small_parts
+from tasks.stereo.tsdf import TRUNCATION
+from tasks.train.dense_surface import Measured, bridged, measured_surface, read_dense_points, sights
+from tasks.train.initial_shape import SIDE, distances
+
+RESOLUTION = 160
+"""Voxels along the region's side of the surface that the first shape and the free space are read from."""
+CLOSE_REACH = 0.15
+"""As the `mvs` method's."""
+SMALL_PARTS = 0.01
+HIDDEN_CELLS = 2.0
+"""Cells that the surface may move outwards from the first shape where no photo looks."""
+SIGHT_PX = 400
+"""Long edge of the pictures in which photos vote on free space."""
+
+
+class Drawn(NamedTuple):
+    """Some of the points."""
+
+    x: Tensor
+    """[N, 3] field coordinates."""
+    normal: Tensor
+    """[N, 3] unit, towards the outside."""
+    weight: Tensor
+    """[N] in [0, 1]: the photos' correlation there."""
+
+
+class DensePrior:
+    """What dense stereo knows of the region, in field coordinates.
+
+    Args:
+        points: at least one.
+        free: [G, G, G] bool, index (z, y, x): cells that must stay empty.
+        shape: [S, S, S] signed distances in field units at cell centres, index (z, y, x), negative inside; closed.
+    """
+
+    def __init__(self, points: Drawn, free: Tensor, shape: Tensor) -> None:
+        self.points, self.free, self.shape = points, free, shape
+
+    def to(self, device: str) -> DensePrior:
+        """The same on a device."""
+        points = Drawn(*(part.to(device) for part in self.points))
+        return DensePrior(points, self.free.to(device), self.shape.to(device))
+
+    def draw(self, count: int, generator: torch.Generator) -> Drawn:
+        """Points at random, with replacement."""
+        chosen = torch.randint(len(self.points.x), (count,), generator=generator, device=self.points.x.device)
+        return Drawn(*(part.index_select(0, chosen) for part in self.points))
+
+
+def read_dense_prior(poses: PoseSet, cells: int, masks: bool, context: Context) -> DensePrior | None:
+    """The prior of an asset whose photos went through dense stereo; None where it found no surface.
+
+    Args:
+        cells: along an edge of the occupancy grid.
+        masks: whether what lies outside the photos' masks is empty.
+    """
+
+    def report(share: float, message: str) -> None:
+        context.progress(0.0, message, {})
+
+    found = read_dense_points(context)
+    points = _in_field(found, poses)
+    measured = measured_surface(found, poses, RESOLUTION, context, report)
+    mesh = without_small_parts(measured.mesh, SMALL_PARTS)
+    if len(points.x) == 0 or len(mesh.faces) == 0:
+        return None
+    context.progress(0.0, "free space", {})
+    measured = Measured(measured.grid, mesh)
+    shape = _shape(bridged(measured, CLOSE_REACH, SMALL_PARTS, poses, context), poses)
+    return DensePrior(points, _empty_cells(measured, shape, poses, cells, masks, context), shape)
+
+
+def _in_field(points: Points, poses: PoseSet) -> Drawn:
+    """The points inside the region."""
+    similarity = np.array(poses.world_from_field)
+    x = transform_points(np.linalg.inv(similarity), points.xyz).astype(np.float32)
+    turned = points.normal @ (similarity[:3, :3] / similarity_scale(similarity)).astype(np.float32)
+    inside = (np.abs(x) < 1.0).all(1)
+    return Drawn(*(torch.from_numpy(np.ascontiguousarray(part[inside])) for part in (x, turned, points.confidence)))
+
+
+def _empty_cells(
+    measured: Measured, shape: Tensor, poses: PoseSet, cells: int, masks: bool, context: Context
+) -> Tensor:
+    """[G, G, G] bool: cells that are free with all of their neighbours, by the vote of the photos on their centres, and
+    hidden ones outside the first shape: nothing would ever move the surface there."""
+    centres = cell_centres(cells)
+    world = transform_points(poses.world_from_field, centres.numpy()).astype(np.float32)
+    diagonal = 2.0 * np.sqrt(3.0) * similarity_scale(poses.world_from_field) / cells
+    voted = vote(world, sights(measured.mesh, poses, SIGHT_PX, context, masks), diagonal, context.check)
+    free, hidden = (torch.from_numpy(each).view(1, 1, cells, cells, cells) for each in voted)
+    clear = max_pool3d((~free).float(), 3, 1, 1)[0, 0] == 0.0
+    places = centres.view(1, cells, cells, cells, 3)
+    away = grid_sample(shape[None, None], places, align_corners=False, padding_mode="border")[0, 0]
+    return clear | (hidden[0, 0] & (away > HIDDEN_CELLS * 2.0 / cells))
+
+
+def _shape(mesh: Mesh, poses: PoseSet) -> Tensor:
+    """[SIDE, SIDE, SIDE] distances to a closed mesh, index (z, y, x); exact near it, counted in cells beyond."""
+    near = torch.from_numpy(signed_grid(mesh, poses.world_from_field, SIDE)).permute(2, 1, 0).contiguous()
+    cell = 2.0 / SIDE
+    return torch.where(near.abs() < 1.0, near * (TRUNCATION * cell), distances(near > 0) * cell)
