@@ -27,6 +27,14 @@ class SampleStyle(StrEnum):
     PHONE = "phone"
 
 
+class SampleMaterial(StrEnum):
+    """What the sample's object is made of; the names of `tasks.sample.optics.Material`, which is slow to import."""
+
+    PAINT = "paint"
+    MIRROR = "mirror"
+    GLASS = "glass"
+
+
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the photos lie.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace a batch.yaml that is there.")] = False,
@@ -101,7 +109,10 @@ def sample(
     mesh: Annotated[
         Path | None, typer.Option(help="Your own object (PLY, OBJ or GLB) in place of the flask; phone only.")
     ] = None,
-    glossy: Annotated[bool, typer.Option("--glossy", help="Highlights on the object; phone only.")] = False,
+    glossy: Annotated[bool, typer.Option("--glossy", help="Highlights on the paint; phone only.")] = False,
+    material: Annotated[
+        SampleMaterial, typer.Option(help="mirror and glass show what photos cannot measure; phone only.")
+    ] = SampleMaterial.PAINT,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds files already.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -116,14 +127,21 @@ def sample(
             raise DigitizeError(
                 ReasonCode.SPEC_INVALID, "the folder is not empty", "--force writes into it anyway.", path=str(folder)
             )
-        if style is SampleStyle.STUDIO and (mesh is not None or glossy):
+        painted = material is SampleMaterial.PAINT
+        if style is SampleStyle.STUDIO and (mesh is not None or glossy or not painted):
             raise DigitizeError(
-                ReasonCode.SPEC_INVALID, "--mesh and --glossy belong to the phone style", "Add --style phone."
+                ReasonCode.SPEC_INVALID,
+                "--mesh, --glossy and --material belong to the phone style",
+                "Add --style phone.",
+            )
+        if glossy and not painted:
+            raise DigitizeError(
+                ReasonCode.SPEC_INVALID, f"--glossy is for paint, found --material {material}", "Leave one of them out."
             )
         given = {"views": views, "width": width, "height": height}
         size = {name: value for name, value in given.items() if value is not None}
         with out.console.status("rendering the sample capture"):
-            _write_capture(folder, style, size, seed, mesh, glossy)
+            _write_capture(folder, style, size, seed, mesh, glossy, material)
         path = folder / SPEC_NAME
         spec = load_spec(path).spec
         _say_new_batch(out, path, [(asset.id, asset.photos, "sample, with truth") for asset in spec.assets])
@@ -131,16 +149,23 @@ def sample(
 
 
 def _write_capture(
-    folder: Path, style: SampleStyle, size: dict[str, int], seed: int, mesh: Path | None, glossy: bool
+    folder: Path,
+    style: SampleStyle,
+    size: dict[str, int],
+    seed: int,
+    mesh: Path | None,
+    glossy: bool,
+    material: SampleMaterial,
 ) -> None:
     if style is SampleStyle.STUDIO:
         from tasks.sample.capture import write_sample
 
         write_sample(folder, seed=seed, **size)
     else:
+        from tasks.sample.optics import Material
         from tasks.sample.phone_capture import write_phone_sample
 
-        write_phone_sample(folder, seed=seed, mesh=mesh, glossy=glossy, **size)
+        write_phone_sample(folder, seed=seed, mesh=mesh, glossy=glossy, material=Material(material), **size)
 
 
 def validate(

@@ -61,6 +61,19 @@ def irradiance(
     return total
 
 
+def lamps(rays_d: FloatArray, lights: Lights) -> Float32Array:
+    """[N] light that comes straight from the two soft boxes along unit directions [N, 3]; 0 beside them.
+
+    A box of half width s lights what faces it with s^2 times its own light, so that this fits `irradiance`.
+    """
+    total = np.zeros(len(rays_d), np.float32)
+    for towards, strength in ((KEY_AT, lights.key), (_FILL_AT, lights.fill)):
+        cosine = rays_d @ (towards / np.linalg.norm(towards))
+        inside = cosine > 1.0 / np.hypot(1.0, lights.spread)
+        total[inside] += strength / lights.spread**2
+    return total
+
+
 def _directions(lights: Lights) -> list[tuple[FloatArray, float]]:
     """(directions [S, 3] towards the light, weight of each): room above and mat below, key, fill."""
     k = np.arange(_SAMPLES) + 0.5

@@ -18,6 +18,7 @@ from models.digest import canonical_json
 from models.mesh.io import write_ply
 from tasks.sample.capture import SUPPORT
 from tasks.sample.lens import Lens
+from tasks.sample.optics import Material
 from tasks.sample.phone_path import FOCAL_35MM, phone_cameras
 from tasks.sample.phone_render import PhoneStudio
 from tasks.sample.room import furnish
@@ -46,6 +47,7 @@ def write_phone_sample(
     glossy: bool = False,
     threads: int = 2,
     cell_m: float = 0.00125,
+    material: Material = Material.PAINT,
 ) -> CameraSet:
     """Write the whole capture: photos/, truth/ and batch.yaml. Equal arguments give equal files.
 
@@ -59,25 +61,28 @@ def write_phone_sample(
         width, height: size of each photo in pixels.
         seed: chooses paint, room, camera positions, shots and noise.
         mesh: PLY, OBJ or GLB of another object; the sample's flask if None (see `subject.user_subject`).
-        glossy: the object has highlights that move with the camera.
+        glossy: the painted object has highlights that move with the camera.
         threads: CPU threads.
         cell_m: fineness of the flask's true surface (`object.build_mesh`).
+        material: mirror and clear glass show no paint but the room; truth/mesh.ply keeps the paint's colours.
 
     Returns:
         the true cameras, as in truth/cameras.json.
 
     Raises:
-        ValueError: on fewer than 9 views.
+        ValueError: on fewer than 9 views, or `glossy` with another material than paint.
         DigitizeError: `mesh` is missing or no mesh of triangles.
     """
     if views < _MIN_VIEWS:
         raise ValueError(f"expected at least {_MIN_VIEWS} views, found {views}")
+    if glossy and material is not Material.PAINT:
+        raise ValueError(f"expected paint under gloss, found {material}")
     subject = user_subject(mesh, seed) if mesh is not None else sample_subject(cell_m, seed)
     cameras = CameraSet(images=phone_cameras(views, width, height, subject.middle, subject.mesh.diagonal, seed))
     # one sample a pixel: the room's pictures have texels of about a pixel, whatever the photos' size
     coarser = float(np.clip(_USUAL_WIDTH_PX / max(width, height), 0.5, 10.0))
     room = [replace(sheet, texel_m=sheet.texel_m * coarser) for sheet in furnish(seed)]
-    studio = PhoneStudio(subject, room, cameras.images[0].camera, LENS, seed, glossy, threads=1)
+    studio = PhoneStudio(subject, room, cameras.images[0].camera, LENS, seed, glossy, 1, material)
     truth = folder / "truth"
     for each in (folder / "photos", truth / "masks", truth / "depth"):
         each.mkdir(parents=True, exist_ok=True)

@@ -12,13 +12,14 @@ from models.camera import Camera, pixel_rays, project
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import Hits, RayCaster
 from tasks.sample.lens import Lens
-from tasks.sample.light import KEY_AT, LIVING_ROOM, irradiance
+from tasks.sample.light import KEY_AT, LIVING_ROOM, irradiance, lamps
 from tasks.sample.noise import Float32Array, FloatArray
+from tasks.sample.optics import ClearBody, Material
 from tasks.sample.sheets import LitSheets, Sheet, sheet_mesh
 from tasks.sample.subject import Subject
 
-_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
-"""Where in a pixel its samples lie, from its centre."""
+_SAMPLES, _CLEAR_SAMPLES = 2, 3
+"""Samples along each side of a pixel; more where a mirror or glass shows the room small."""
 _BLOCK = 1 << 17
 """Rays at a time: bounds the temporaries."""
 _OBJECT_OFFSET_M = 1e-4
@@ -47,8 +48,9 @@ class PhoneStudio:
         camera: the pinhole camera of all photos.
         lens: its distortion.
         seed: chooses the random part of the room's pictures.
-        glossy: whether the object has highlights that move with the camera.
+        glossy: whether the object has highlights that move with the camera; for paint alone.
         threads: CPU threads of each query.
+        material: what the object is made of. Mirror and glass show the room and its lamps; glass throws no shadow.
     """
 
     def __init__(
@@ -60,17 +62,25 @@ class PhoneStudio:
         seed: int = 0,
         glossy: bool = False,
         threads: int = 2,
+        material: Material = Material.PAINT,
     ) -> None:
         self.camera, self.lens = camera, lens
         self._subject, self._glossy = subject, glossy
         self._objects = len(subject.mesh.faces)
         self.caster = RayCaster(_joined(subject.mesh, sheet_mesh(sheets)), threads)
         """Object and room in one; faces of the object come first."""
-        shadows = RayCaster(_joined(subject.mesh, sheet_mesh([sheet for sheet in sheets if sheet.casts])), threads)
-        light = irradiance(shadows, subject.points, subject.normals, _OBJECT_OFFSET_M, LIVING_ROOM)
-        self._light = light[subject.corners]
-        self._normals = subject.normals[subject.corners].astype(np.float32) if glossy else None
+        casting = sheet_mesh([sheet for sheet in sheets if sheet.casts])
+        shadows = RayCaster(casting if material is Material.GLASS else _joined(subject.mesh, casting), threads)
+        corner_normals = subject.normals[subject.corners].astype(np.float32)
+        self._normals = corner_normals if glossy else None
         self._room = LitSheets(sheets, shadows, seed)
+        self._clear: ClearBody | None = None
+        if material is Material.PAINT:
+            light = irradiance(shadows, subject.points, subject.normals, _OBJECT_OFFSET_M, LIVING_ROOM)
+            self._light = light[subject.corners]
+        else:
+            behind = _RoomAlone(sheets, self._room, threads)
+            self._clear = ClearBody(subject.mesh, corner_normals, material, behind, threads)
         counts = [len(subject.mesh.faces), *(sheet.faces for sheet in sheets), 1]
         self._thing = np.repeat([*range(len(sheets) + 1), -1], counts).astype(np.int32)
         straight = _straight_pixels(camera, lens)
@@ -82,19 +92,25 @@ class PhoneStudio:
         """Light and silhouette of one photo from the camera pose `c2w` [4, 4].
 
         Each pixel has one sample at its centre, which is enough for the room's pictures: their texels are about as
-        large as a pixel. The object and the edges of all things have four more instead.
+        large as a pixel. The object and the edges of all things have a grid of them instead.
         """
         pose = np.asarray(c2w, dtype=np.float64)
         shape = (self.camera.height, self.camera.width)
         straight = self._straight.reshape(-1, 2)
         linear, thing = self._trace(pose, straight)
-        chosen = np.flatnonzero(_needs_samples(thing.reshape(shape)))
-        total = np.zeros((len(chosen), 3), np.float32)
-        for du, dv in _SAMPLES:
-            moved = straight[chosen] + du * self._step_u[chosen] + dv * self._step_v[chosen]
-            total += self._trace(pose, moved)[0]
-        linear[chosen] = total / len(_SAMPLES)
+        needs = _needs_samples(thing.reshape(shape)).ravel()
+        clear = needs & (thing == 0) & (self._clear is not None)
+        for chosen, samples in ((np.flatnonzero(needs & ~clear), _SAMPLES), (np.flatnonzero(clear), _CLEAR_SAMPLES)):
+            linear[chosen] = self._sampled(pose, chosen, samples)
         return Exposure(linear.reshape(*shape, 3) * _EXPOSURE, (thing == 0).reshape(shape))
+
+    def _sampled(self, pose: FloatArray, chosen: npt.NDArray[np.int64], samples: int) -> Float32Array:
+        """[K, 3] light of pixels [K], the mean of a grid of `samples` x `samples` rays through each."""
+        straight, total = self._straight.reshape(-1, 2)[chosen], np.zeros((len(chosen), 3), np.float32)
+        for number in range(samples**2):
+            dv, du = ((each + 0.5) / samples - 0.5 for each in divmod(number, samples))
+            total += self._trace(pose, straight + du * self._step_u[chosen] + dv * self._step_v[chosen])[0]
+        return total / np.float32(samples**2)
 
     def _trace(self, pose: FloatArray, straight: Float32Array) -> tuple[Float32Array, npt.NDArray[np.int32]]:
         """Light [N, 3] and thing [N] (0 the object, then the sheets, -1 nothing) at image plane places [N, 2]."""
@@ -104,7 +120,7 @@ class PhoneStudio:
             part = slice(start, start + _BLOCK)
             rays_d = np.concatenate([straight[part], np.ones((len(straight[part]), 1), np.float32)], 1) @ turn
             hits = self.caster.cast(np.broadcast_to(pose[:3, 3], rays_d.shape), rays_d)
-            linear[part] = self._light_along(hits, rays_d)
+            linear[part] = self._light_along(hits, pose[:3, 3], rays_d)
             thing[part] = self._thing.take(hits.face)
         return linear, thing
 
@@ -127,12 +143,14 @@ class PhoneStudio:
     def _on_object(self, hits: Hits) -> npt.NDArray[np.bool_]:
         return np.asarray((hits.face >= 0) & (hits.face < self._objects))
 
-    def _light_along(self, hits: Hits, rays_d: Float32Array) -> Float32Array:
-        """[N, 3] light that comes back along rays."""
+    def _light_along(self, hits: Hits, centre: FloatArray, rays_d: Float32Array) -> Float32Array:
+        """[N, 3] light that comes back along rays from the camera's centre [3]."""
         linear = np.zeros((len(rays_d), 3), np.float32)
         on_object = self._on_object(hits)
         chosen = np.flatnonzero(on_object)
-        if len(chosen):
+        if len(chosen) and self._clear is not None:
+            linear[chosen] = self._clear.seen(np.broadcast_to(centre, (len(chosen), 3)), rays_d[chosen])
+        elif len(chosen):
             towards = rays_d[chosen] if self._glossy else rays_d[:0]
             linear[chosen] = self._object(hits.face[chosen], hits.bary[chosen], towards)
         others = np.flatnonzero((hits.face >= 0) & ~on_object)
@@ -148,6 +166,24 @@ class PhoneStudio:
             normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
             linear = linear + _highlight(normal, rays_d) * np.minimum(light, 1.0)
         return np.asarray(linear, dtype=np.float32)
+
+
+class _RoomAlone:
+    """The room without the object, as mirror and glass show it: its sheets, and the lamps that light it."""
+
+    def __init__(self, sheets: Sequence[Sheet], lit: LitSheets, threads: int) -> None:
+        self._caster, self._lit = RayCaster(sheet_mesh(sheets), threads), lit
+        self._open = np.repeat([*(not sheet.casts for sheet in sheets), True], [*(s.faces for s in sheets), 1])
+
+    def __call__(self, rays_o: FloatArray, rays_d: FloatArray) -> Float32Array:
+        """[N, 3] linear light along unit rays [N, 3]; lamps hang before what throws no shadow."""
+        hits = self._caster.cast(rays_o, rays_d)
+        linear = np.zeros((len(rays_d), 3), np.float32)
+        met = np.flatnonzero(hits.face >= 0)
+        linear[met] = self._lit.lookup(hits.face[met], hits.bary[met])
+        free = self._open.take(hits.face)
+        linear[free] += lamps(rays_d[free], LIVING_ROOM)[:, None]
+        return linear
 
 
 def _straight_pixels(camera: Camera, lens: Lens) -> FloatArray:

@@ -64,9 +64,15 @@ def test_sample_in_phone_style_hands_on_what_was_given(tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "tasks.sample.phone_capture", capture)
     arguments = ["sample", str(tmp_path / "demo"), "--style", "phone", "--mesh", "pot.glb", "--glossy", "--views", "12"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert asked == {"views": 12, "seed": 0, "mesh": Path("pot.glb"), "glossy": True}
+    assert asked == {"views": 12, "seed": 0, "mesh": Path("pot.glb"), "glossy": True, "material": "paint"}
+    arguments = ["sample", str(tmp_path / "ball"), "--style", "phone", "--material", "glass"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert asked["material"] == "glass"
 
 
 def test_a_mesh_in_studio_style_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["sample", str(tmp_path / "demo"), "--mesh", "pot.glb"])
     assert result.exit_code == 2 and "--style phone" in result.stderr and not (tmp_path / "demo").exists()
+    for wrong in (["--material", "mirror"], ["--style", "phone", "--material", "mirror", "--glossy"]):
+        result = CliRunner().invoke(app, ["sample", str(tmp_path / "demo"), *wrong])
+        assert result.exit_code == 2 and "--material" in result.stderr and not (tmp_path / "demo").exists()
