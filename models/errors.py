@@ -29,6 +29,7 @@ class ReasonCode(StrEnum):
     TOO_FEW_IMAGES = "too_few_images"
     MASK_MISMATCH = "mask_mismatch"
     # camera poses
+    WRONG_MASKS = "wrong_masks"
     NO_FEATURES = "no_features"
     NO_OVERLAP = "no_overlap"
     NO_PARALLAX = "no_parallax"
@@ -81,6 +82,10 @@ HINTS: dict[ReasonCode, str] = {
     ReasonCode.IMAGE_BOMB: "The picture claims more pixels than any camera delivers: remove it.",
     ReasonCode.TOO_FEW_IMAGES: "Photograph the object from at least 20 directions, in rings around it.",
     ReasonCode.MASK_MISMATCH: "Give each mask the name of its photo and the photo's size in pixels.",
+    ReasonCode.WRONG_MASKS: (
+        "Look at the masks beside the photos: white must be the object (`role: object`). "
+        "Correct them, or leave them out (`masks: auto`)."
+    ),
     ReasonCode.NO_FEATURES: "The photos show too little texture: put the object on a patterned mat and light it evenly.",
     ReasonCode.NO_OVERLAP: "The photos do not show the same thing: keep 70 % overlap between neighbours, one object a capture.",
     ReasonCode.NO_PARALLAX: "The camera turned but did not move: walk around the object instead of panning.",

@@ -70,7 +70,7 @@ def judge(capture: Capture, solution: Solution, options: PoseOptions, context: C
     facts["unregistered"] = [photo.name for photo in capture.photos if photo.name not in registered]
     times = {"seconds": solution.seconds}
     if verdict is Verdict.REJECT or model is None or len(model.photos) < 2:
-        reasons = true_reasons(failed, capture, solution, len(registered))
+        reasons = true_reasons(failed, capture, solution, len(registered), options, context)
         return _rejected(context, facts, reasons, times)
     context.check()
     arranged = finish.arrange(model, solution, options, context)
@@ -96,17 +96,24 @@ def gate_reasons(failed: list[GateOutcome]) -> tuple[Reason, ...]:
 
 
 def true_reasons(
-    failed: list[GateOutcome], capture: Capture, solution: Solution, registered: int
+    failed: list[GateOutcome],
+    capture: Capture,
+    solution: Solution,
+    registered: int,
+    options: PoseOptions,
+    context: Context,
 ) -> tuple[Reason, ...]:
     """The reasons of a rejection: too few registered photos, or flat ones, are symptoms; the cause comes first."""
     from tasks.pose.diagnose import explain
     from tasks.pose.evidence import gather
+    from tasks.pose.unmasked import blame_masks
 
     symptoms = gate_reasons([outcome for outcome in failed if outcome.gate.otherwise is Verdict.REJECT])
     shallow = {ReasonCode.TOO_FEW_REGISTERED, ReasonCode.NO_PARALLAX, ReasonCode.SHORT_TRACKS}
     if registered >= 2 and not any(reason.code in shallow for reason in symptoms):
         return symptoms
-    cause = explain(gather(solution.database, capture), registered)
+    evidence = gather(solution.database, capture)
+    cause = blame_masks(evidence, capture, options, context) or explain(evidence, registered)
     return (cause, *(reason for reason in symptoms if reason.code is not cause.code))
 
 

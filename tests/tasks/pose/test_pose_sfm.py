@@ -151,6 +151,36 @@ def test_a_missed_gate_rejects_before_anything_is_written(captured: Captured, tm
     assert sorted(path.name for path in context.output.iterdir()) == ["pose.json"]
 
 
+def test_masks_of_something_else_are_named_as_the_cause(captured: Captured, tmp_path: Path) -> None:
+    """A corner of the frame shows other things in each photo; whole, the photos show the same."""
+    photos = captured.root / "work/box/ingest/key/attempts/one/images"
+    corner = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    corner[10:70, 10:80] = 255
+    ingest = commit_ingest(tmp_path / "store", photos, None, {path.name: corner for path in photos.iterdir()})
+    context = pose_context(tmp_path / "run", tmp_path / "store", ingest, "colmap")
+    result = run(context.request, context)
+    assert result.verdict is Verdict.REJECT
+    assert result.reasons[0].code is ReasonCode.WRONG_MASKS
+    message = result.reasons[0].message
+    assert f"of {VIEWS} photos" in message and "4% of a photo" in message and "8 of 8 neighbouring photos" in message
+    assert "masks: auto" in result.reasons[0].hint
+
+
+def test_masks_are_not_blamed_for_photos_of_different_things(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for k in range(5):
+        coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+        coarse.resize(SIZE, Image.Resampling.BICUBIC).save(tmp_path / "photos" / f"{k}.jpg")
+    whole = np.full((SIZE[1], SIZE[0]), 255, np.uint8)
+    masks = {path.name: whole for path in (tmp_path / "photos").iterdir()}
+    ingest = commit_ingest(tmp_path / "store", tmp_path / "photos", None, masks)
+    context = pose_context(tmp_path / "run", tmp_path / "store", ingest, "colmap")
+    result = run(context.request, context)
+    assert result.verdict is Verdict.REJECT
+    assert ReasonCode.WRONG_MASKS not in {reason.code for reason in result.reasons}
+
+
 def test_known_transforms_keep_their_world(captured: Captured, tmp_path: Path) -> None:
     frames = [
         {
