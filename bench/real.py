@@ -2,6 +2,7 @@
 
     python -m bench.real             six rendered objects with truth, the flower pot and the ruin
     python -m bench.real --quick     one small capture: shows that the script works, under 60 s
+    python -m bench.real --all       and the five captures of bad input (`bench.real_bad`)
     python -m bench.real --objects flask,knot --method mvs
 
 Cameras are solved by the line, no masks are given, preset `preview`. The real photos lie below `--data`; without them
@@ -243,8 +244,11 @@ def figures(
 
 def main() -> None:
     """Measure and print."""
+    from bench.real_bad import KINDS, SIZE, bad_figures, bad_rows
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--all", action="store_true", help="the rows of bad input, too")
     parser.add_argument("--objects", default=",".join(OBJECTS))
     parser.add_argument("--method", help="a training method instead of the default")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
@@ -254,10 +258,19 @@ def main() -> None:
     phone = phone_rows(names, arguments.data, size, arguments.method)
     pot = None if arguments.quick else real_row(arguments.data / "scene_flowerpot", arguments.method)
     ruin = None if arguments.quick else real_row(arguments.data / "scene_cyprus", arguments.method, scene=True)
-    rows = {"phone": phone, "pot": pot, "ruin": ruin, "method": arguments.method, "machine": platform.processor()}
+    bad = bad_rows(KINDS, SIZE, arguments.method) if arguments.all and not arguments.quick else {}
+    rows = {
+        "phone": phone,
+        "pot": pot,
+        "ruin": ruin,
+        "bad": bad,
+        "method": arguments.method,
+        "machine": platform.processor(),
+    }
     ROWS.parent.mkdir(exist_ok=True)
     ROWS.write_text(json.dumps(rows, indent=1))
-    print(json.dumps({"bench": "real", "quick": arguments.quick, "figures": figures(phone, pot, ruin)}))
+    found = figures(phone, pot, ruin) | bad_figures(bad)
+    print(json.dumps({"bench": "real", "quick": arguments.quick, "figures": found}))
 
 
 if __name__ == "__main__":
