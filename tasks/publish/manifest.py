@@ -8,6 +8,7 @@ from typing import Any
 
 from models.artifacts import (
     COLMAP_FILES,
+    E57_FILE,
     POINT_CLOUD_FILE,
     POSES_FILE,
     PREVIEW_FILE,
@@ -34,6 +35,7 @@ OTHERS: dict[str, tuple[Stage, str, str]] = {
     TRANSFORMS_FILE: (Stage.POSE, "application/json", "cameras"),
     **dict.fromkeys(COLMAP_FILES, (Stage.POSE, "text/plain", "cameras")),
     POINT_CLOUD_FILE: (Stage.DENSE, "application/octet-stream", "points"),
+    E57_FILE: (Stage.DENSE, "model/e57", "points"),
 }
 """What is published beside the model, when the stage made it. Photos are not: they belong to whoever took them."""
 _UNKNOWN_TYPE = "application/octet-stream"

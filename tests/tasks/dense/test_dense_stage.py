@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from pydantic import ValidationError
 
 from infra.storage import FolderStore
 from models.camera import PoseSet
@@ -69,6 +71,29 @@ def test_the_points_lie_on_the_body_and_the_files_are_there(dense: Context, pose
     facts = json.loads((dense.output / "dense.json").read_text())
     assert facts["points"] == len(points["xyz"]) and facts["covered"] > 0.2
     assert len(facts["maps"]) == len(names) and all(row["sources"] for row in facts["maps"])
+
+
+@needs_kernel
+def test_points_are_written_in_the_formats_asked_for(dense: Context, pose_folder: Path, tmp_path: Path) -> None:
+    pye57 = pytest.importorskip("pye57")
+    context = stage(tmp_path, pose_folder, **QUICK, formats=["e57"])
+    assert run(context.request, context).verdict is Verdict.ACCEPT
+    assert not (context.output / "points.ply").exists()
+    with pye57.E57(str(context.output / "points.e57")) as file:
+        header, found = file.get_header(0), file.read_scan(0, colors=True, ignore_missing_fields=True)
+        about = header["description"].value()
+    with np.load(dense.output / "dense.npz") as data:
+        xyz, rgb = data["xyz"], data["rgb"]
+    np.testing.assert_array_equal(np.stack([found[f"cartesian{each}"] for each in "XYZ"], 1), xyz)
+    np.testing.assert_array_equal(np.stack([found[f"color{each}"] for each in ("Red", "Green", "Blue")], 1), rgb)
+    assert "Dense stereo from" in about and "Unit: " in about
+
+
+def test_e57_without_its_package_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pye57", None)
+    with pytest.raises(ValidationError, match=r"asset-digitizer\[e57\]"):
+        effective_options(Stage.DENSE, "patchmatch", "preview", {"formats": ["ply", "e57"]})
+    assert effective_options(Stage.DENSE, "patchmatch", "preview", {}).model_dump()["formats"] == ("ply",)
 
 
 @needs_kernel

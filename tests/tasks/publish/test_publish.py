@@ -52,6 +52,8 @@ def commit_inputs(
         },
         Stage.QUALITY: {"report.html": b"<html>", "quality.json": b"{}", "preview.jpg": b"jpg"},
     }
+    if full:
+        contents[Stage.DENSE] = {"points.ply": b"ply", "points.e57": b"e57", "dense.npz": b"not published"}
     dones = {}
     for stage, files in contents.items():
 
@@ -149,7 +151,8 @@ def test_manifest_names_each_tier_and_type(tmp_path: Path) -> None:
         "mesh.ply": "full",
     }
     assert entries["asset-thumb.usdz"].media_type == "model/vnd.usdz+zip"
-    assert "asset.notes" not in entries
+    assert (entries["points.e57"].media_type, entries["points.e57"].role) == ("model/e57", "points")
+    assert entries["points.ply"].role == "points" and not {"asset.notes", "dense.npz"} & set(entries)
 
 
 def test_new_work_is_a_new_version(tmp_path: Path, target: str) -> None:
