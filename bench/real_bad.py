@@ -43,7 +43,7 @@ Picture = npt.NDArray[np.uint8]
 
 def write_bad(kind: str, folder: Path, size: dict[str, int]) -> Path:
     """The capture of one row, without truth in its specification; returns that. The truth lies in `folder/truth`."""
-    from tasks.sample.optics import Material
+    from tasks.sample.material import Material
     from tasks.sample.phone_capture import write_phone_sample
 
     material = Material(kind) if kind in set(Material) else Material.PAINT

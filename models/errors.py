@@ -106,7 +106,7 @@ HINTS: dict[ReasonCode, str] = {
     ReasonCode.OUTSIDE_REGION: "Give the region of interest by hand in `pose.options.region`.",
     ReasonCode.ALL_FLOATERS: "Add photos, even out the lighting, or mask the background.",
     ReasonCode.LOW_FIDELITY: "Look at the comparison pictures in the report; add sharp photos where they differ.",
-    ReasonCode.LOW_GEOMETRY: "Look at the error map in the report; add photos of the parts that are off.",
+    ReasonCode.LOW_GEOMETRY: "Look at the error map in the report; add photos of the parts that are off. Mirrors and clear glass cannot be measured: dull them with a spray.",
     ReasonCode.MESH_DEFECT: "Look at the mesh checks in the report; a finer preset closes most holes.",
     ReasonCode.TRUTH_INVALID: "The truth folder needs mesh.ply and cameras.json as docs/spec.md describes.",
     ReasonCode.STORE_UNREACHABLE: "Check the store's address and credentials: `digitize doctor` tries them.",

@@ -12,6 +12,7 @@ import typer
 from flows.commands.output import DebugOption, JsonOption, Output, SpecArgument, reporting
 from flows.exit_codes import ExitCode
 from models.errors import DigitizeError, ReasonCode
+from tasks.sample.material import Material
 
 if TYPE_CHECKING:
     from flows.plan import Chain
@@ -25,14 +26,6 @@ class SampleStyle(StrEnum):
 
     STUDIO = "studio"
     PHONE = "phone"
-
-
-class SampleMaterial(StrEnum):
-    """What the sample's object is made of; the names of `tasks.sample.optics.Material`, which is slow to import."""
-
-    PAINT = "paint"
-    MIRROR = "mirror"
-    GLASS = "glass"
 
 
 def init(
@@ -111,8 +104,8 @@ def sample(
     ] = None,
     glossy: Annotated[bool, typer.Option("--glossy", help="Highlights on the paint; phone only.")] = False,
     material: Annotated[
-        SampleMaterial, typer.Option(help="mirror and glass show what photos cannot measure; phone only.")
-    ] = SampleMaterial.PAINT,
+        Material, typer.Option(help="mirror and glass show what photos cannot measure; phone only.")
+    ] = Material.PAINT,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds files already.")] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -127,7 +120,7 @@ def sample(
             raise DigitizeError(
                 ReasonCode.SPEC_INVALID, "the folder is not empty", "--force writes into it anyway.", path=str(folder)
             )
-        painted = material is SampleMaterial.PAINT
+        painted = material is Material.PAINT
         if style is SampleStyle.STUDIO and (mesh is not None or glossy or not painted):
             raise DigitizeError(
                 ReasonCode.SPEC_INVALID,
@@ -155,17 +148,16 @@ def _write_capture(
     seed: int,
     mesh: Path | None,
     glossy: bool,
-    material: SampleMaterial,
+    material: Material,
 ) -> None:
     if style is SampleStyle.STUDIO:
         from tasks.sample.capture import write_sample
 
         write_sample(folder, seed=seed, **size)
     else:
-        from tasks.sample.optics import Material
         from tasks.sample.phone_capture import write_phone_sample
 
-        write_phone_sample(folder, seed=seed, mesh=mesh, glossy=glossy, material=Material(material), **size)
+        write_phone_sample(folder, seed=seed, mesh=mesh, glossy=glossy, material=material, **size)
 
 
 def validate(

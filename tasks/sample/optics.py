@@ -7,13 +7,13 @@ Based Rendering", 4th edition, section 9.3). Caustics are left out: the room's l
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import Hits, RayCaster
+from tasks.sample.material import Material
 from tasks.sample.noise import Float32Array, FloatArray
 
 Background = Callable[[FloatArray, FloatArray], Float32Array]
@@ -27,14 +27,6 @@ _MOST_SURFACES = 6
 """Surfaces that a path meets at most; then it looks straight at what is around."""
 _OFFSET_M = 1e-4
 """How far from a surface a path goes on, so that it does not meet the same place again."""
-
-
-class Material(StrEnum):
-    """What the object is made of."""
-
-    PAINT = "paint"
-    MIRROR = "mirror"
-    GLASS = "glass"
 
 
 def reflect(rays_d: FloatArray, normals: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ from models.digest import canonical_json
 from models.mesh.io import write_ply
 from tasks.sample.capture import SUPPORT
 from tasks.sample.lens import Lens
-from tasks.sample.optics import Material
+from tasks.sample.material import Material
 from tasks.sample.phone_path import FOCAL_35MM, phone_cameras
 from tasks.sample.phone_render import PhoneStudio
 from tasks.sample.room import furnish

@@ -13,8 +13,9 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import Hits, RayCaster
 from tasks.sample.lens import Lens
 from tasks.sample.light import KEY_AT, LIVING_ROOM, irradiance, lamps
+from tasks.sample.material import Material
 from tasks.sample.noise import Float32Array, FloatArray
-from tasks.sample.optics import ClearBody, Material
+from tasks.sample.optics import ClearBody
 from tasks.sample.sheets import LitSheets, Sheet, sheet_mesh
 from tasks.sample.subject import Subject
 

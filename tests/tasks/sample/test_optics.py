@@ -15,7 +15,8 @@ from PIL import Image
 from models.camera import Camera
 from models.mesh.mesh import Mesh
 from tasks.sample.lens import Lens
-from tasks.sample.optics import GLASS_INDEX, REFLECTANCE, ClearBody, Material, fresnel, reflect, refract
+from tasks.sample.material import Material
+from tasks.sample.optics import GLASS_INDEX, REFLECTANCE, ClearBody, fresnel, reflect, refract
 from tasks.sample.path import look_at
 from tasks.sample.phone_capture import write_phone_sample
 from tasks.sample.phone_render import PhoneStudio
