@@ -83,7 +83,7 @@ def resolve_stage(
     name = choice.method or registry.default_method(stage, given)
     try:
         module = registry.method(stage, name)
-        overrides = {**_implied(spec_file, asset, stage, module), **choice.options}
+        overrides = {**_implied(spec_file, asset, stage, module, given), **choice.options}
         options = registry.effective_options(stage, name, asset.preset or spec_file.spec.preset, overrides)
     except ValidationError as error:
         raise _options_error(spec_file, (*choice.place, "options"), error) from error
@@ -99,7 +99,7 @@ def resolve_stage(
         options.model_dump(mode="json"),
         resources,
         getattr(module, "LADDER", Ladder()),
-        external=registry.external(module),
+        external=registry.external(module, given),
         filled_in=tuple(getattr(module, "FILLED_IN", ())),
     )
     return _Resolved(module, options, plan, choice.place)
@@ -164,7 +164,7 @@ def _merged(common: StageChoice, own: StageChoice, place: Place) -> _Choice:
 
 
 def _given(asset: AssetSpec, outputs: Mapping[str, str]) -> Given:
-    masks = "given" if asset.given_masks else str(asset.masks)
+    masks = "given" if asset.given_masks else "network" if asset.mask_network else str(asset.masks)
     return Given(str(asset.capture_kind), frozenset(given_places(asset)), dict(outputs), masks)
 
 
@@ -274,7 +274,7 @@ def _check_given(spec_file: SpecFile, index: int, asset: AssetSpec, chains: list
             raise spec_file.error(("assets", index, *place[:1]), message)
 
 
-def _implied(spec_file: SpecFile, asset: AssetSpec, stage: Stage, module: ModuleType) -> dict[str, Any]:
+def _implied(spec_file: SpecFile, asset: AssetSpec, stage: Stage, module: ModuleType, given: Given) -> dict[str, Any]:
     """Options that follow from other keys of the specification, as the stage derives them."""
     derive = getattr(registry.stage_module(stage), "implied_options", None)
     if derive is None:
@@ -283,7 +283,7 @@ def _implied(spec_file: SpecFile, asset: AssetSpec, stage: Stage, module: Module
     implied: dict[str, Any] = {
         name: value
         for name, value in derive(asset, spec_file.spec, spec_file.resolve).items()
-        if name not in of_input or of_input[name] in registry.external(module)
+        if name not in of_input or of_input[name] in registry.external(module, given)
     }
     known = module.Options.model_fields
     if lost := [name for name in implied if name not in known and name != "gates"]:

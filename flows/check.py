@@ -9,11 +9,12 @@ from pathlib import Path
 from flows.captures import example_of
 from flows.chains import resolve, stage_mistakes
 from flows.plan import Chain
-from flows.sources import given_places
+from flows.sources import given_places, network_ref
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile, load_spec
+from tasks.mask.options import NETWORK
 
 _LINE = re.compile(r"line (\d+): (.*)", re.DOTALL)
 
@@ -87,10 +88,17 @@ def mistakes_of(error: DigitizeError) -> list[Mistake]:
 
 
 def _missing_sources(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[DigitizeError]:
-    """Paths of an asset that lead nowhere. Nothing is read: hashing all photos belongs to the run."""
+    """Paths of an asset that lead nowhere, and a network for masks with another sha256. Nothing else is read: hashing
+    all photos belongs to the run."""
     errors = []
-    for location, where in given_places(asset).values():
+    for name, (location, where) in given_places(asset).items():
         if location.startswith(PACKAGE):
+            continue
+        if name == NETWORK and asset.mask_network:
+            try:
+                network_ref(spec_file.resolve(location), asset.mask_network.sha256)
+            except DigitizeError as error:
+                errors.append(spec_file.error(("assets", index, *where), error.message, error.code, error.hint))
             continue
         uri = spec_file.resolve(location)
         if not _exists(uri):

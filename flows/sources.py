@@ -11,8 +11,9 @@ from models.errors import DigitizeError, ReasonCode
 from models.results import ArtifactRef, FileRef
 from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile
-from models.weights import listed, package_ref
+from models.weights import listed, package_ref, pinned_ref
 from tasks.external import ETAG
+from tasks.mask.options import NETWORK
 
 WEIGHTS = "weights:"
 """Begins the name of an input that `models/weights.txt` lists."""
@@ -26,6 +27,8 @@ def given_places(asset: AssetSpec) -> dict[str, tuple[str, Place]]:
     found: dict[str, tuple[str, Place]] = {"photos": (asset.photos, ("photos",))}
     if asset.given_masks:
         found["masks"] = (asset.given_masks.path, ("masks", "path"))
+    if asset.mask_network:
+        found[NETWORK] = (asset.mask_network.network, ("masks", "network"))
     if asset.poses:
         found["poses"] = (asset.poses.path, ("poses", "path"))
     if asset.truth:
@@ -41,7 +44,8 @@ def find_sources(
     Args:
         read: the external inputs that the asset's methods ask for.
 
-    Raises DigitizeError(source_not_found or source_empty) with the specification's line.
+    Raises DigitizeError(source_not_found, source_empty, or checksum_mismatch for a network for masks) with the
+    specification's line.
     """
     places = given_places(asset)
     sources = {name: _weights(name) for name in read if name.startswith(WEIGHTS)}
@@ -49,13 +53,41 @@ def find_sources(
         if name not in read:
             continue
         try:
-            if location.startswith(PACKAGE):
+            if name == NETWORK and asset.mask_network:
+                sources[name] = network_ref(spec_file.resolve(location), asset.mask_network.sha256, refer)
+            elif location.startswith(PACKAGE):
                 sources[name] = package_ref(location, asset.inputs[name].sha256 or "")
             else:
                 sources[name] = (refer or source_ref)(spec_file.resolve(location))
         except DigitizeError as error:
-            raise spec_file.error(("assets", index, *place), error.message, error.code) from error
+            raise spec_file.error(("assets", index, *place), error.message, error.code, error.hint) from error
     return sources
+
+
+def network_ref(uri: str, sha256: str, refer: Refer | None = None) -> ArtifactRef:
+    """A network for masks, known by its sha256 alone.
+
+    A local file is read; an object on S3 and a package's file are checked where the work runs.
+
+    Raises DigitizeError(source_not_found) when there is no such file or object, and DigitizeError(checksum_mismatch)
+    when a local file holds other bytes.
+    """
+    if uri.startswith(PACKAGE):
+        return pinned_ref(uri, sha256)
+    if uri.startswith("s3://"):
+        folder, _, name = uri.rpartition("/")
+        if folder == "s3:/" or open_store(folder).stat(name) is None:
+            raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, f"expected an ONNX file, found no object at {uri}")
+        return pinned_ref(uri, sha256)
+    if not Path(uri).is_file():
+        raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, f"expected an ONNX file, found none at {uri}")
+    if (found := (refer or source_ref)(uri).files[0].sha256) != sha256:
+        raise DigitizeError(
+            ReasonCode.CHECKSUM_MISMATCH,
+            f"expected the sha256 {sha256} of {uri}, found {found}",
+            "Copy the network again; if the file is the one you mean, write the sha256 found into the specification.",
+        )
+    return pinned_ref(uri, sha256)
 
 
 def _weights(name: str) -> ArtifactRef:

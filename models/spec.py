@@ -101,6 +101,16 @@ class Masks(Record):
     role: MaskRole = MaskRole.OBJECT
 
 
+class MaskNetwork(Record):
+    """Another network that finds the object, instead of U^2-Net-p: an ONNX file."""
+
+    network: str
+    """A path, an `s3://` address, or `package:NAME/FILE`."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the file: it is checked before anything is planned and where the file is read, and is what masks are known
+    by."""
+
+
 class AutomaticMasks(StrEnum):
     """Where masks come from when nobody drew any."""
 
@@ -113,13 +123,19 @@ class AutomaticMasks(StrEnum):
 
 
 def _masks_tag(value: Any) -> str:
-    return "[word]" if isinstance(value, str) else "[folder]"
+    if isinstance(value, str):
+        return "[word]"
+    is_network = isinstance(value, MaskNetwork) or (isinstance(value, dict) and "network" in value)
+    return "[network]" if is_network else "[folder]"
 
 
 MaskChoice = Annotated[
-    Annotated[Masks, Tag("[folder]")] | Annotated[AutomaticMasks, Tag("[word]")], Discriminator(_masks_tag)
+    Annotated[Masks, Tag("[folder]")]
+    | Annotated[MaskNetwork, Tag("[network]")]
+    | Annotated[AutomaticMasks, Tag("[word]")],
+    Discriminator(_masks_tag),
 ]
-"""A folder of masks, or a word; error messages leave tags in brackets out."""
+"""A folder of masks, a network, or a word; error messages leave tags in brackets out."""
 
 
 class KnownPoses(Record):
@@ -224,6 +240,11 @@ class AssetSpec(Record):
     def given_masks(self) -> Masks | None:
         """The folder of masks, where one is given."""
         return self.masks if isinstance(self.masks, Masks) else None
+
+    @property
+    def mask_network(self) -> MaskNetwork | None:
+        """The network that finds the object, where another than the usual one is given."""
+        return self.masks if isinstance(self.masks, MaskNetwork) else None
 
 
 class CaptureSource(Record):

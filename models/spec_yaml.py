@@ -49,11 +49,15 @@ class SpecFile:
         return _line(self._root, where)
 
     def error(
-        self, where: Sequence[str | int], message: str, code: ReasonCode = ReasonCode.SPEC_INVALID
+        self,
+        where: Sequence[str | int],
+        message: str,
+        code: ReasonCode = ReasonCode.SPEC_INVALID,
+        hint: str = "",
     ) -> DigitizeError:
         """An error that points at a place of this file."""
         where = self.place(where)
-        return DigitizeError(code, f"{_dotted(where)}: {message}", path=f"{self.path}:{self.line(where)}")
+        return DigitizeError(code, f"{_dotted(where)}: {message}", hint, path=f"{self.path}:{self.line(where)}")
 
     def place(self, where: Sequence[str | int]) -> tuple[str | int, ...]:
         """A place as the file has it: a stage's only choice needs no list, but is read as one."""

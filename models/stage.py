@@ -75,4 +75,4 @@ class Given:
     outputs: Mapping[str, str] = field(default_factory=dict)
     """What the chosen methods of the stages before hand on, by stage, where they declare it."""
     masks: str = "auto"
-    """Where masks come from: `given`, `auto`, `geometry` or `none`."""
+    """Where masks come from: `given`, `network`, `auto`, `geometry` or `none`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from models.digest import sha256_file
+from models.digest import digest_of, sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.record import Record
 from models.results import ArtifactRef, FileRef
@@ -84,6 +84,21 @@ def package_ref(uri: str, sha256: str) -> ArtifactRef:
         raise DigitizeError(ReasonCode.SPEC_INVALID, f"expected package:NAME/FILE, found '{uri}'")
     files = (FileRef(path=path, sha256=sha256, bytes=0),)
     return ArtifactRef(digest=ArtifactRef.content_digest(files), uri=f"{PACKAGE}{package}", files=files)
+
+
+def pinned_ref(uri: str, sha256: str) -> ArtifactRef:
+    """A file that is given with its sha256 as an input: the same input wherever it lies and whatever it is called.
+
+    Args:
+        uri: a path, an `s3://` address or `package:NAME/FILE`.
+
+    Raises DigitizeError(spec_invalid) for `package:` without a file.
+    """
+    if uri.startswith(PACKAGE):
+        ref = package_ref(uri, sha256)
+    else:
+        ref = ArtifactRef(digest="", uri=uri, files=(FileRef(path=uri.rpartition("/")[2], sha256=sha256, bytes=0),))
+    return ref.model_copy(update={"digest": digest_of(sha256)})
 
 
 def package_file(package: str, path: str, sha256: str) -> Path:

@@ -77,4 +77,7 @@ def _from_bucket(context: Context, name: str, ref: ArtifactRef) -> Path:
         if file.sha256.startswith(ETAG) and file.sha256 != f"{ETAG}{stat.etag}":
             raise changed(f"{store.uri}/{file.path}")
         store.get_file(file.path, path)
+        if not file.sha256.startswith(ETAG) and (found := sha256_file(path)) != file.sha256:
+            message, hint = f"expected sha256 {file.sha256}, found {found}", "Correct the sha256, or put the file back."
+            raise DigitizeError(ReasonCode.CHECKSUM_MISMATCH, message, hint, path=f"{store.uri}/{file.path}")
     return target / last if single else target

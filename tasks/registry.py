@@ -27,7 +27,8 @@ A **method** is a module `tasks/<stage>/methods/<name>.py`, or an entry point `<
     LADDER: models.ladder.Ladder                   smaller settings to fall back on; none when it is left out
     def inputs(options, capture_kind) -> Inputs    the stages that it reads; its stage's when left out
     EXTERNAL: tuple[str, ...]                      what it reads of what the user gave (photos, masks, poses, truth,
-                                                   names under `inputs`), and `weights:<name>` of weights.txt
+                                                   names under `inputs`), and `weights:<name>` of weights.txt; or
+                                                   external(given: Given) -> tuple[str, ...]
     OUTPUTS: str                                   the kind of what it hands on, where its readers must fit
     ACCEPTS: dict[str, tuple[str, ...]]            the OUTPUTS that it can read, by stage; any where left out
     FILLED_IN: tuple[str, ...]                     options that the flow fills in (`stepped_down`, `rejected`)
@@ -167,9 +168,10 @@ def outputs(module: ModuleType) -> str | None:
     return found
 
 
-def external(module: ModuleType) -> tuple[str, ...]:
+def external(module: ModuleType, given: Given) -> tuple[str, ...]:
     """The names of what a method reads of what the user gave."""
-    return tuple(getattr(module, "EXTERNAL", ()))
+    decide = getattr(module, "external", None)
+    return tuple(getattr(module, "EXTERNAL", ()) if decide is None else decide(given))
 
 
 def clear() -> None:

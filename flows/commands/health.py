@@ -17,14 +17,17 @@ _MARKS = {"ok": ("✓", "green"), "warn": ("!", "bold yellow"), "fail": ("✗", 
 
 
 def doctor(
-    spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="Also try this batch's store.")] = None,
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="SPEC", help="Also try this batch's store and networks.")
+    ] = None,
     store: Annotated[str | None, typer.Option("--store", metavar="URI", help="Also try this store.")] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Check this machine and the store.
 
-    Python, packages, memory, disk, GPU; with SPEC or --store also a round trip of conditional writes there.
+    Python, packages, memory, disk, GPU; with SPEC or --store also a round trip of conditional writes there; with SPEC
+    the networks that it gives for masks.
     """
     with reporting("doctor", json, debug) as out:
         from flows.doctor import Level, answer, check_machine
@@ -51,6 +54,7 @@ def doctor(
 
 def _store_checks(spec: Path | None, store: str | None) -> list[Thunk]:
     from flows.doctor import check_runs, check_store
+    from flows.mask_networks import check_networks
     from flows.overview import read_statuses
     from infra.storage import open_store
     from models.spec_yaml import load_spec
@@ -61,6 +65,7 @@ def _store_checks(spec: Path | None, store: str | None) -> list[Thunk]:
         uri, batch = spec_file.resolve(spec_file.spec.store), spec_file.spec.name
         checks.append(lambda: [check_store(uri)])
         checks.append(lambda: [check_runs(read_statuses(open_store(uri), batch))])
+        checks.append(lambda: list(check_networks(spec_file)))
         for target in spec_file.spec.publish:
             place = spec_file.resolve(target.to)
             checks.append(_bound(place, "publish"))

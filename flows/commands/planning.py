@@ -60,16 +60,21 @@ def plan(
         from flows.commands.output import error_document
         from flows.estimate import forecast, room, shortages, totals
         from flows.exit_codes import ExitCode
+        from flows.mask_networks import network_lines, network_of
         from infra.settings import RunSettings
         from infra.storage import open_store
 
         settings = RunSettings()
-        batch = plan_batch(load_batch(spec), asset or ())
+        spec_file = load_batch(spec)
+        batch = plan_batch(spec_file, asset or ())
         forecasts = forecast(batch, open_store(batch.store_uri))
         total = totals(batch, forecasts, settings)
         here = room(batch, settings)
         warnings = shortages(total, here)
-        _say_plan(out, forecasts, total, here, warnings)
+        lines = network_lines(spec_file, {each.id: each.stages for each in batch.assets})
+        _say_plan(out, forecasts, total, here, warnings, lines)
+        given = {each.id: each for each in spec_file.spec.assets}
+        networks = {each.id: network_of(given.get(each.id), each.stages) for each in batch.assets}
         for error in batch.unusable.values():
             say_error(out, error)
         if batch.unusable:
@@ -77,7 +82,7 @@ def plan(
         out.document = {
             "batch": batch.name,
             "store": batch.store_uri,
-            "assets": [_asset_document(each) for each in forecasts],
+            "assets": [_asset_document(each) | {"mask_network": networks[each.id]} for each in forecasts],
             "unusable": {name: error_document(error) for name, error in batch.unusable.items()},
             "total": _total_document(total, here),
             "warnings": warnings,
@@ -124,7 +129,9 @@ def _range(seconds: tuple[float, float, float]) -> dict[str, float]:
     return {"low": low, "expected": expected, "high": high}
 
 
-def _say_plan(out: Output, assets: list[AssetForecast], total: Totals, here: Room, warnings: list[str]) -> None:
+def _say_plan(
+    out: Output, assets: list[AssetForecast], total: Totals, here: Room, warnings: list[str], networks: list[str]
+) -> None:
     from flows.commands.look import duration, plain, span, table
     from tasks import registry
 
@@ -143,7 +150,7 @@ def _say_plan(out: Output, assets: list[AssetForecast], total: Totals, here: Roo
     if assets:
         out.show(grid)
         out.say("✓ cached   ▸ will run   · waits for the stage before it   – not reached, rejected before", style="dim")
-        for line in _choice_lines(assets):
+        for line in (*_choice_lines(assets), *networks):
             out.say(line, style="dim")
     if total.stages == 0:
         out.say("\neverything is committed: a run has nothing to do" if assets else "", style="green")

@@ -172,6 +172,7 @@ def validate(
     """
     with reporting("validate", json, debug) as out:
         from flows.check import check_spec
+        from flows.mask_networks import network_lines
 
         checked = check_spec(spec)
         out.document = {
@@ -188,6 +189,9 @@ def validate(
             _say_mistakes(out, checked.mistakes)
             return
         _say_resolved(out, checked.stages, verbose)
+        first = {name: chains[0] for name, chains in checked.stages.items() if chains}
+        for line in network_lines(checked.spec_file, first):
+            out.say(line, style="dim")
         count = len(checked.stages)
         out.say(f"\n{spec} is valid: {count} asset{'s' if count > 1 else ''}", style="green")
 

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from models.record import Record
 
+NETWORK = "mask_network"
+"""The network that an asset's specification gives under `masks`, as an input."""
+
 
 class MaskOptions(Record):
     """Options that every mask method has."""

@@ -12,7 +12,7 @@ from models.spec import AssetSpec, AutomaticMasks, BatchSpec
 from models.stage import Given, Inputs
 from tasks import registry
 from tasks.context import Context
-from tasks.mask.options import MaskOptions
+from tasks.mask.options import NETWORK, MaskOptions
 from tasks.saliency.u2net import is_installed
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def run(request: StageRequest, context: Context) -> StageResult:
     method = registry.method(request.stage, request.method)
     options: MaskOptions = method.Options.model_validate(request.options)
     facts: dict[str, Any] = {"method": request.method, "weights_missing": options.weights_missing}
+    if NETWORK in request.inputs:
+        facts["network"] = request.inputs[NETWORK].files[0].sha256
     poses, points = read_poses(context), read_sparse(context)
     if any(image.mask for image in poses.images):
         return _write(context, {**facts, "scene_mode": False, "given": True})
@@ -57,8 +59,9 @@ def run(request: StageRequest, context: Context) -> StageResult:
 
 
 def default_method(given: Given) -> str:
-    """`saliency`, or `geometry` where that is asked for or the weights are not installed."""
-    return "geometry" if given.masks == AutomaticMasks.GEOMETRY or not is_installed() else "saliency"
+    """`saliency`, or `geometry` where that is asked for or there is no network: none given, no weights installed."""
+    has_network = NETWORK in given.external or is_installed()
+    return "geometry" if given.masks == AutomaticMasks.GEOMETRY or not has_network else "saliency"
 
 
 def is_wanted(asset: AssetSpec) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tasks.saliency.u2net import Picture, SoftMask
+from tasks.saliency.network import Picture, SoftMask
 
 MARGIN = 0.1
 """Room around the first pass's object on each side, as a share of the object's longer side."""

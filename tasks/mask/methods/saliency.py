@@ -9,12 +9,13 @@ closely, an object that stands on a support is carved by depth instead.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from models.resources import Estimate, Resources
-from tasks.mask.options import MaskOptions, depth_maps_gb
+from models.stage import Given
+from tasks.mask.options import NETWORK, MaskOptions, depth_maps_gb
 from tasks.saliency.u2net import EXTERNAL as WEIGHTS
 
 if TYPE_CHECKING:
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
     from tasks.mask.gate import Judgement
     from tasks.mask.photos import MaskPhotos, PhotoMask
     from tasks.saliency.find import Network
+    from tasks.saliency.network import OnnxNetwork
     from tasks.silhouettes.hull import Mask
 
 VERSION = "5"
-EXTERNAL = (WEIGHTS,)
 PRESETS: dict[str, dict[str, object]] = {}
 _HULL_DILATION = 0.03
 """How far beyond the hull a photo may show the object, as a share of its size."""
+
+
+_Positive = Annotated[float, Field(gt=0)]
 
 
 class Options(MaskOptions):
@@ -47,6 +51,15 @@ class Options(MaskOptions):
     time."""
     max_disagreement: float = Field(default=0.05, ge=0, le=1)
     """Share of a photo's sparse points that its mask may label otherwise than most photos before it is found anew."""
+    network_edge_px: int = Field(default=320, ge=32, le=4096)
+    """Edge of the picture that the network reads, where the network leaves that open. Set it to what a given network
+    was trained with."""
+    network_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from red, green and blue in [0, 1]; ImageNet's. Set it to what a given network was trained with."""
+    network_deviation: tuple[_Positive, _Positive, _Positive] = (0.229, 0.224, 0.225)
+    """Divides red, green and blue after that; ImageNet's. Set it to what a given network was trained with."""
+    network_gb: float = Field(default=0.25, gt=0)
+    """Main memory that the network takes. Raise it for networks larger than U^2-Net-p."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,11 @@ class _Hull:
     outlines: dict[int, Mask]
     """[h, w] the hull in those photos that it was asked for, a little wider."""
     agreement: Agreement
+
+
+def external(given: Given) -> tuple[str, ...]:
+    """The network that the asset's specification gives, or else the weights of U^2-Net-p."""
+    return (NETWORK,) if NETWORK in given.external else (WEIGHTS,)
 
 
 def resources(options: Options) -> Resources:
@@ -68,21 +86,21 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Two passes of the network a photo, small depth maps, then the hull."""
     small = photos * (options.depth_edge_px / 512.0) ** 2
     seconds = 6.0 + 1.6 * small + photos * (0.7 + 0.35 * megapixels)
-    return Estimate(seconds=seconds, memory_gb=0.85 + depth_maps_gb(photos, options.depth_edge_px) + 0.02 * megapixels)
+    memory_gb = 0.6 + options.network_gb + depth_maps_gb(photos, options.depth_edge_px) + 0.02 * megapixels
+    return Estimate(seconds=seconds, memory_gb=memory_gb)
 
 
 def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[list[PhotoMask], Judgement]:
     """Masks of all photos, and whether they can be believed.
 
-    Raises DigitizeError(missing_dependency) when this machine lacks the weights.
+    Raises DigitizeError(missing_dependency) when this machine lacks the weights, and DigitizeError(network_invalid)
+    when a given network is none that reads pictures and answers with masks.
     """
-    from tasks.external import fetch_external
     from tasks.mask.gate import Limits, judge
     from tasks.mask.standing import Saved, is_possible, masks_of, outlines_by_depth
     from tasks.saliency.find import find_object
-    from tasks.saliency.u2net import U2Net
 
-    network = U2Net(fetch_external(context, WEIGHTS), max(1, context.threads))
+    network = _network(options, context)
     masks = []
     for index in range(len(photos.images)):
         context.check()
@@ -106,6 +124,15 @@ def find_masks(photos: MaskPhotos, options: Options, context: Context) -> tuple[
     loose = f"hull_iou_median: expected {options.good_hull_iou:g} not to ask depth, found less"
     notes = tuple(f"by the network: {reason}" for reason in judgement.reasons or (loose,))
     return masks, replace(carved, notes=notes)
+
+
+def _network(options: Options, context: Context) -> OnnxNetwork:
+    from tasks.external import fetch_external
+    from tasks.saliency.network import OnnxNetwork, Reading
+
+    name = NETWORK if NETWORK in context.request.inputs else WEIGHTS
+    reading = Reading(options.network_edge_px, options.network_mean, options.network_deviation)
+    return OnnxNetwork(fetch_external(context, name), max(1, context.threads), reading, context.input(name).uri)
 
 
 def mend(

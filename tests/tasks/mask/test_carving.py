@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,7 +126,7 @@ def test_what_goes_on_beyond_the_region_is_told(tmp_path: Path) -> None:
 class Distracted:
     """A stand-in for the network that takes the left half of every photo for the object."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, *settings: Any) -> None:
         pass
 
     def __call__(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -138,7 +139,7 @@ class Distracted:
 def test_where_saliency_cannot_be_believed_depth_finds_the_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("tasks.saliency.u2net.U2Net", Distracted)
+    monkeypatch.setattr("tasks.saliency.network.OnnxNetwork", Distracted)
     monkeypatch.setattr("tasks.external.fetch_external", lambda context, name: Path("none"))
     monkeypatch.setattr("tasks.mask.gate._CELLS", 64)
     capture = MaskCapture(tmp_path, views=16)

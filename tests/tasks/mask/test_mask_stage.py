@@ -37,7 +37,7 @@ def green(index: int) -> npt.NDArray[np.uint8]:
 class GreenScreen:
     """A stand-in for the network: all but green is the object, unless there is magenta, which takes its eye."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, *settings: Any) -> None:
         pass
 
     def __call__(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -48,7 +48,7 @@ class GreenScreen:
 @pytest.fixture
 def capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MaskCapture:
     """A vase before a green screen, and a network that knows green screens."""
-    monkeypatch.setattr("tasks.saliency.u2net.U2Net", GreenScreen)
+    monkeypatch.setattr("tasks.saliency.network.OnnxNetwork", GreenScreen)
     monkeypatch.setattr("tasks.external.fetch_external", lambda context, name: Path("none"))
     monkeypatch.setattr("tasks.mask.gate._CELLS", 64)
     return MaskCapture(tmp_path, green)

@@ -11,7 +11,8 @@ import pytest
 from models.weights import listed, package_file
 from tasks.saliency import u2net
 from tasks.saliency.find import find_in_box, find_object, object_box, undecided_share
-from tasks.saliency.u2net import WEIGHTS, U2Net, is_installed
+from tasks.saliency.network import OnnxNetwork
+from tasks.saliency.u2net import WEIGHTS, is_installed
 
 needs_weights = pytest.mark.skipif(
     not is_installed() or importlib.util.find_spec("onnxruntime") is None,
@@ -19,9 +20,9 @@ needs_weights = pytest.mark.skipif(
 )
 
 
-def real_network(threads: int = 1) -> U2Net:
+def real_network(threads: int = 1) -> OnnxNetwork:
     weights = listed()[WEIGHTS]
-    return U2Net(package_file(weights.package, weights.file, weights.sha256), threads)
+    return OnnxNetwork(package_file(weights.package, weights.file, weights.sha256), threads)
 
 
 def disc(width: int = 400, height: int = 300) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
