@@ -142,11 +142,11 @@ def render_spec(name: str, captures: list[Capture], file: str) -> str:
     """The commented YAML of a batch with these captures."""
     text = _HEAD.format(name=name, file=file)
     for index, capture in enumerate(captures):
-        text += f"  - id: {_scalar(capture.id)}\n    photos: {_scalar(capture.photos)}  # {capture.about}\n"
+        text += f"  - id: {yaml_scalar(capture.id)}\n    photos: {yaml_scalar(capture.photos)}  # {capture.about}\n"
         if capture.masks:
-            text += f"    masks: {{path: {_scalar(capture.masks)}, role: object}}  # white is the object\n"
+            text += f"    masks: {{path: {yaml_scalar(capture.masks)}, role: object}}  # white is the object\n"
         if capture.poses:
-            text += f"    poses: {{path: {_scalar(capture.poses)}, format: {capture.poses_format}}}\n"
+            text += f"    poses: {{path: {yaml_scalar(capture.poses)}, format: {capture.poses_format}}}\n"
         text += _SCALE + _SCALE_EXAMPLE if index == 0 else "    scale: {kind: none}\n"
     return text
 
@@ -155,7 +155,7 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*")
 _YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 
 
-def _scalar(text: str) -> str:
+def yaml_scalar(text: str) -> str:
     """A string as YAML: plain where nobody can misread it, otherwise in double quotes."""
     if _PLAIN.fullmatch(text) and text.lower() not in _YAML_WORDS:
         return text

@@ -45,6 +45,26 @@ class Camera(Record):
         return Camera(width=width, height=height, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy)
 
 
+class Lens(Record):
+    """The camera of a photo as it was taken in, before it was undistorted. Lengths in pixels, pixel centres at +0.5."""
+
+    name: str
+    """The photo's name in the capture."""
+    model: str
+    """COLMAP's name of the lens model."""
+    params: tuple[float, ...]
+    """COLMAP's parameters of that model."""
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+
+
+class LensSet(Record):
+    """The lenses of those photos of a capture that were undistorted; the others were left as they were. File:
+    `lenses.json`."""
+
+    lenses: tuple[Lens, ...] = ()
+
+
 class PosedImage(Record):
     """One picture with its camera."""
 

@@ -92,6 +92,9 @@ class MaskRole(StrEnum):
     """White is the object; everything else is ignored in poses and training."""
     IGNORE = "ignore"
     """White is to be ignored (a hand, a stand, a passer-by)."""
+    OUTLINE = "outline"
+    """White is the object; cameras are solved on the whole photos, everything else is ignored in training alone. For
+    masks that were found on whole photos and edited, and for plain objects on a patterned support."""
 
 
 class Masks(Record):

@@ -16,14 +16,30 @@ from tasks.ingest.sources import SourceFile
 _ENDINGS = ("_mask", "-mask", ".mask")
 
 
-def match_masks(photo_paths: Sequence[str], masks: Sequence[SourceFile], where: str) -> dict[str, SourceFile]:
+def mask_names(photo_names: Sequence[str]) -> dict[str, str]:
+    """The file of each photo's mask by the photo's unique name in the capture.
+
+    >>> mask_names(["one.jpg", "two.jpg", "two.heic"])
+    {'one.jpg': 'one.png', 'two.jpg': 'two.jpg.png', 'two.heic': 'two.heic.png'}
+    """
+    stems = [PurePosixPath(name).stem for name in photo_names]
+    folded = [stem.casefold() for stem in stems]
+    pairs = zip(photo_names, stems, folded, strict=True)
+    return {name: f"{stem if folded.count(key) == 1 else name}.png" for name, stem, key in pairs}
+
+
+def match_masks(
+    photo_paths: Sequence[str], masks: Sequence[SourceFile], where: str, names: Sequence[str] = ()
+) -> dict[str, SourceFile]:
     """The mask of each photo that has one.
 
     The masks of `top/photo.jpg` are `photo.png`, `photo.jpg.png` and `photo_mask.png`, in `top/` or else, where that
-    leaves one choice, anywhere in the masks' folder. Letters' case does not matter.
+    leaves one choice, anywhere in the masks' folder; or what `mask_names` says, where the names in the capture are
+    given. Letters' case does not matter.
 
     Args:
         where: what errors call the masks' folder.
+        names: of the photos in the capture, where they are known by such names as well.
 
     Returns:
         photo path -> mask. Raises DigitizeError(mask_mismatch) when no mask belongs to any photo.
@@ -36,9 +52,10 @@ def match_masks(photo_paths: Sequence[str], masks: Sequence[SourceFile], where: 
             by_path.setdefault(str(path.with_suffix("")), mask)
             by_base.setdefault(path.stem, []).append(mask)
     bases = [PurePosixPath(path.casefold()).stem for path in photo_paths]
+    short = mask_names(names)
     found = {}
-    for photo, base in zip(photo_paths, bases, strict=True):
-        keys = _keys(photo)
+    for photo, base, name in zip(photo_paths, bases, names or [""] * len(bases), strict=True):
+        keys = [*_keys(photo), *((name.casefold(), short[name].casefold().removesuffix(".png")) if name else ())]
         match = next((by_path[key] for key in keys if key in by_path), None)
         if match is None and bases.count(base) == 1:
             same = [by_base[PurePosixPath(key).name] for key in keys if PurePosixPath(key).name in by_base]
@@ -74,7 +91,7 @@ def usable(
     """
     result = None if alpha is None else binary(alpha)
     if mask is not None:
-        allowed = mask if role is MaskRole.OBJECT else ImageChops.invert(mask)
+        allowed = ImageChops.invert(mask) if role is MaskRole.IGNORE else mask
         result = allowed if result is None else ImageChops.darker(result, allowed)
     return None if result is None or result.getextrema() == (255, 255) else result
 

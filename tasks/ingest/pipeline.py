@@ -67,8 +67,9 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
         masks: dict[str, SourceFile] = {}
         if "masks" in context.request.inputs:
             given = stack.enter_context(open_source(context, "masks", limits))
-            photo_paths = [file.path for file in files if refusal_of_type(file.path) is None]
-            masks = match_masks(photo_paths, given, context.input("masks").uri)
+            names = dict(zip((file.path for file in files), unique_names(tuple(f.path for f in files)), strict=True))
+            names = {path: name for path, name in names.items() if refusal_of_type(path) is None}
+            masks = match_masks(list(names), given, context.input("masks").uri, list(names.values()))
         jobs, refused = _plan(files, masks)
         candidates, undecoded = _decode_all(context, options, jobs)
     rules = Rules(options.reject_odd_sizes, options.reject_duplicates, options.blur_ratio)

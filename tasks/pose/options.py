@@ -56,6 +56,8 @@ class PoseOptions(Record):
     """Up to this many photos every pair is matched; beyond, neighbours in name order and the most alike photos."""
     neighbours: int = Field(default=25, ge=4)
     """Look-alikes that each photo is matched with beyond `exhaustive_limit`. Raise it when a capture falls apart."""
+    features_in_masks: bool = True
+    """Filled in: photos are searched for features inside their masks alone; not where the masks' role is `outline`."""
     scale: Scale = Scale()
     """Where the size in metres comes from."""
     region: Region | None = None

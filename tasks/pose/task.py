@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from models.capture_kind import CAPTURE_KINDS
 from models.errors import ReasonCode
 from models.quality import POSE_METRICS, Gate, GateOutcome, Verdict, apply_gates, merge_gates
 from models.results import Reason, StageRequest, StageResult
-from models.spec import AssetSpec, BatchSpec, ScaleKind
+from models.spec import AssetSpec, BatchSpec, MaskRole, ScaleKind
 from models.stage import Given
 from tasks import registry
 from tasks.context import Context
@@ -31,6 +32,8 @@ def run(request: StageRequest, context: Context) -> StageResult:
     method = registry.method(request.stage, request.method)
     options: PoseOptions = method.Options.model_validate(request.options)
     capture = load_capture(context)
+    if not options.features_in_masks:
+        capture = replace(capture, mask_dir=None)
     if len(capture.photos) < MIN_PHOTOS:
         message = f"expected {MIN_PHOTOS} usable photos or more, found {len(capture.photos)}"
         return _rejected(context, {"photos": len(capture.photos)}, (Reason.of(ReasonCode.TOO_FEW_IMAGES, message),))
@@ -43,13 +46,15 @@ def default_method(given: Given) -> str:
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
-    """The gates on poses, the scale, and the format of given cameras."""
+    """The gates on poses, the scale, the format of given cameras, and whether masks bound the features."""
     gates = merge_gates(CAPTURE_KINDS[asset.capture_kind].gates, batch.gates, asset.gates)
     implied: dict[str, Any] = {"gates": [gate for gate in gates if gate.metric in POSE_METRICS]}
     if asset.scale.kind is not ScaleKind.NONE:
         implied["scale"] = asset.scale
     if asset.poses:
         implied["format"] = asset.poses.format
+    if asset.given_masks and asset.given_masks.role is MaskRole.OUTLINE:
+        implied["features_in_masks"] = False
     return implied
 
 
@@ -81,6 +86,7 @@ def judge(capture: Capture, solution: Solution, options: PoseOptions, context: C
     facts |= finish.arrangement_facts(arranged)
     facts["heldout"] = [image.name for image in poses.of_split("heldout")]
     write.write_poses(context.output, poses, arranged.model.points)
+    write.write_lenses(context.output, arranged)
     write.write_pictures(arranged, poses, context)
     write.write_facts(context.output, facts)
     solution.seconds["finish"] = round(time.monotonic() - started, 2)

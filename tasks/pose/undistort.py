@@ -1,4 +1,4 @@
-"""Distorted photos to pinhole photos, cropped so that every pixel is real."""
+"""Distorted photos to pinhole photos, cropped so that every pixel is real, and masks back again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.camera import Camera, FloatArray
+from models.camera import Camera, FloatArray, Lens
 
 import pycolmap  # isort: skip
 
@@ -87,6 +87,43 @@ def undistort(pinhole: Pinhole, picture: npt.NDArray[np.uint8], smooth: bool) ->
     ]
     sampled = np.clip(np.round(np.stack(channels, -1)), 0, 255).astype(np.uint8)
     return sampled if picture.ndim == 3 else sampled[..., 0]
+
+
+def lens_record(name: str, distorted: Any) -> Lens:
+    """The pycolmap.Camera of a photo as a record."""
+    params = tuple(float(each) for each in distorted.params)
+    return Lens(name=name, model=distorted.model.name, params=params, width=distorted.width, height=distorted.height)
+
+
+def pinhole_pixels(lens: Lens, camera: Camera) -> FloatArray:
+    """[H, W, 2] where each pixel of the photo as taken in lies in its pinhole picture, which may be beyond its edges:
+    the inverse of `Pinhole.source_pixels`."""
+    distorted = pycolmap.Camera.create_from_model_name(1, lens.model, 1.0, lens.width, lens.height)
+    distorted.params = list(lens.params)
+    v, u = np.mgrid[0 : lens.height, 0 : lens.width] + 0.5
+    local = distorted.cam_from_img(np.stack([u.ravel(), v.ravel()], 1))
+    pixels = local * [camera.fx, camera.fy] + [camera.cx, camera.cy]
+    return np.asarray(pixels, dtype=np.float64).reshape(lens.height, lens.width, 2)
+
+
+def redistort(mask: npt.NDArray[np.bool_], pixels: FloatArray | None, size: tuple[int, int]) -> Image.Image:
+    """A mask of a pinhole picture as a mask of its photo: 0 or 255.
+
+    Args:
+        mask: [h, w] of the pinhole picture. What the photo shows beyond it has the label of the nearest pixel.
+        pixels: [H, W, 2] of `pinhole_pixels`; None where the photo was not undistorted.
+        size: width and height of the result, of the photo before it was taken in at a smaller size.
+    """
+    from scipy import ndimage
+
+    soft = mask.astype(np.float32) * 255.0
+    if pixels is not None:
+        u, v = (pixels - 0.5).astype(np.float32).transpose(2, 0, 1)
+        soft = ndimage.map_coordinates(soft, (v, u), order=1, mode="nearest")
+    # black and white before it is enlarged: shrunk again it is then the same, soft edges would move by half a pixel
+    stored = np.where(soft >= 127.5, 255.0, 0.0).astype(np.float32)
+    large = Image.fromarray(stored).resize(size, Image.Resampling.BILINEAR)
+    return Image.fromarray(np.where(np.asarray(large) >= 127.5, 255, 0).astype(np.uint8))
 
 
 def _is_pinhole(camera: Any) -> bool:

@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from models.artifacts import POINTS_FILE, POSE_FACTS_FILE, POSES_FILE
-from models.camera import PoseSet
+from models.artifacts import LENSES_FILE, POINTS_FILE, POSE_FACTS_FILE, POSES_FILE
+from models.camera import LensSet, PoseSet
 from models.digest import canonical_json
 from models.points import SparsePoints
 from tasks.context import Context
 from tasks.pose.archive import write_archive
 from tasks.pose.finish import Arranged
-from tasks.pose.undistort import write_undistorted, write_undistorted_mask
+from tasks.pose.undistort import lens_record, write_undistorted, write_undistorted_mask
 
 
 def write_facts(output: Path, facts: dict[str, Any]) -> None:
@@ -28,6 +28,13 @@ def write_poses(output: Path, poses: PoseSet, points: SparsePoints) -> None:
     (output / POSES_FILE).write_bytes(canonical_json(poses))
     points.write(output / POINTS_FILE)
     write_archive(output, poses, points)
+
+
+def write_lenses(output: Path, arranged: Arranged) -> None:
+    """`lenses.json`: how the photos that were undistorted looked before."""
+    pairs = zip(arranged.model.photos, arranged.pinholes, strict=True)
+    lenses = tuple(lens_record(photo.name, pinhole.lens) for photo, pinhole in pairs if pinhole.lens is not None)
+    (output / LENSES_FILE).write_bytes(canonical_json(LensSet(lenses=lenses)))
 
 
 def write_pictures(arranged: Arranged, poses: PoseSet, context: Context) -> None:

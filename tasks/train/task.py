@@ -54,5 +54,5 @@ def inputs(options: Record, capture_kind: str) -> Inputs:
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
     """On a turntable what a mask leaves out does not turn with the object: it is no part of the world."""
-    masked = asset.given_masks is not None and asset.given_masks.role is MaskRole.OBJECT
+    masked = asset.given_masks is not None and asset.given_masks.role is not MaskRole.IGNORE
     return {"mask_use": "empty"} if masked and asset.capture_kind is CaptureKind.TURNTABLE else {}

@@ -119,6 +119,17 @@ def test_a_network_on_s3_is_known_by_its_sha256_and_checked_where_it_is_read(tmp
     assert caught.value.code is ReasonCode.CHECKSUM_MISMATCH and not caught.value.retryable
 
 
+def test_masks_that_outline_leave_the_whole_photos_to_the_cameras(tmp_path: Path) -> None:
+    (tmp_path / "drawn").mkdir()
+    (tmp_path / "drawn/a.png").write_bytes(b"")
+    for role, whole in (("outline", True), ("object", False), ("ignore", False)):
+        spec = write(tmp_path, f"{{path: drawn, role: {role}}}\n    capture_kind: turntable")
+        (plan,) = plan_batch(load_spec(spec)).assets
+        assert plan.stages[Stage.POSE].options["features_in_masks"] is not whole
+        assert plan.stages[Stage.INGEST].options["mask_role"] == role and Stage.MASK not in plan.stages
+        assert plan.stages[Stage.TRAIN].options["mask_use"] == ("auto" if role == "ignore" else "empty")
+
+
 def test_plan_validate_and_doctor_name_the_network(tmp_path: Path) -> None:
     spec = write(tmp_path)
     short = sha256_file(tmp_path / "nets/a.onnx")[:12]

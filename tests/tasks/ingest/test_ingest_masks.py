@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from models.errors import DigitizeError, ReasonCode
-from tasks.ingest.masks import match_masks
-from tasks.ingest.sources import SourceFile
+from tasks.ingest.masks import mask_names, match_masks
+from tasks.ingest.sources import SourceFile, unique_names
 from tests.tasks.ingest.pictures import SIZE, codes, ingest, save_set, scene
 
 
@@ -55,7 +55,21 @@ def read(output: Path, file: str | None) -> np.ndarray:
     return np.asarray(image)
 
 
-@pytest.mark.parametrize(("role", "used"), [("object", slice(0, 320)), ("ignore", slice(320, 640))])
+def test_names_in_the_capture_are_found_as_well() -> None:
+    """Exported masks are named as the capture names photos: their folders are part of it where base names repeat."""
+    photos = ["a/1.jpg", "b/1.jpg", "2.jpg", "2.png"]
+    names = list(unique_names(tuple(photos)))
+    files_of = list(mask_names(names).values())
+    assert files_of == ["a_1.png", "b_1.png", "2.jpg.png", "2.png.png"]
+    found = match_masks(photos, files(*files_of), "masks", names)
+    assert [found[photo].path for photo in photos] == files_of
+    found = match_masks(["a/3.jpg", "b/3.png"], files("3.png", "3.jpg.png"), "masks", ["3.jpg", "3.png"])
+    assert {photo: mask.path for photo, mask in found.items()} == {"a/3.jpg": "3.jpg.png"}
+
+
+@pytest.mark.parametrize(
+    ("role", "used"), [("object", slice(0, 320)), ("outline", slice(0, 320)), ("ignore", slice(320, 640))]
+)
 def test_role_is_applied(tmp_path: Path, role: str, used: slice) -> None:
     save_set(tmp_path / "in", 4)
     (tmp_path / "masks").mkdir()

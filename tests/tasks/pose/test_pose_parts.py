@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from models.camera import OPENGL_FROM_OPENCV, CameraSet, PosedImage, matrix4
@@ -22,7 +23,7 @@ from tasks.pose.base import Model, Photo
 from tasks.pose.options import Region
 from tasks.pose.scale import measure_scale
 from tasks.pose.solve import Attempt, best
-from tasks.pose.undistort import pinhole_of, undistort
+from tasks.pose.undistort import lens_record, pinhole_of, pinhole_pixels, redistort, undistort
 from tests.synthetic.scenes import look_at, pinhole
 
 import pycolmap  # isort: skip
@@ -53,6 +54,27 @@ def test_undistortion_samples_where_the_lens_model_says(k1: float) -> None:
     expected = 128 + 60 * np.sin(source[:, 0] / 9.0) + 60 * np.cos(source[:, 1] / 11.0)
     difference = np.abs(straight.ravel() - expected).reshape(straight.shape)[4:-4, 4:-4]
     assert difference.max() < 1.6
+
+
+@pytest.mark.parametrize("k1", [-0.12, 0.15])
+def test_redistortion_is_the_inverse(k1: float) -> None:
+    camera = lens(k1=k1)
+    made = pinhole_of(camera)
+    pixels = pinhole_pixels(lens_record("a.jpg", camera), made.camera)
+    assert pixels.shape == (240, 320, 2)
+    back = np.floor(made.source_pixels()).astype(int)  # the photo's pixel in which each pinhole pixel lies
+    v, u = np.mgrid[0 : made.camera.height, 0 : made.camera.width] + 0.5
+    assert np.abs(pixels[back[..., 1], back[..., 0]] - np.stack([u, v], -1)).max() < 0.8
+    rows, columns = np.mgrid[0:240, 0:320]
+    mask = ((columns - 150) / 90.0) ** 2 + ((rows - 110) / 60.0) ** 2 < 1.0
+    straight = undistort(made, mask.astype(np.uint8) * 255, smooth=False) >= 128
+    photo = np.asarray(redistort(straight, pixels, (800, 600)))
+    assert photo.shape == (600, 800) and set(np.unique(photo)) == {0, 255}
+    large = np.asarray(Image.fromarray(mask).resize((800, 600)))
+    assert ((photo > 0) & large).sum() / ((photo > 0) | large).sum() > 0.985
+    wide = np.asarray(redistort(np.ones_like(straight), pixels, (320, 240)))
+    assert (wide == 255).all()  # what lies beyond the pinhole picture goes with its edge
+    assert np.array_equal(np.asarray(redistort(mask, None, (320, 240))) > 0, mask)
 
 
 def test_a_pinhole_photo_is_left_alone() -> None:
