@@ -12,6 +12,7 @@ import typer
 from flows.commands.accounts import explain, status
 from flows.commands.health import doctor
 from flows.commands.house import gc, rollback, verify, withdraw
+from flows.commands.masks import masks
 from flows.commands.nights import nightly
 from flows.commands.output import SCHEMA_VERSION
 from flows.commands.pictures import render
@@ -53,6 +54,7 @@ for _command, _panel in (
     (status, _LOOK),
     (explain, _LOOK),
     (render, _LOOK),
+    (masks, _LOOK),
     (doctor, _LOOK),
     (verify, _KEEP),
     (gc, _KEEP),
