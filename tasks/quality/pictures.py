@@ -19,6 +19,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Viridis at five places (van der Walt and Smith 2015): even steps also for colour-blind eyes and in grey print
 _VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]) / 255.0
+OUTLINE = np.array([1.0, 0.55, 0.0], np.float32)
+"""sRGB of the outlines of masks."""
 UNSEEN = 0.62
 """Grey of what is not judged."""
 BACKDROP = np.array([[0.965, 0.96, 0.95], [0.87, 0.862, 0.85]])
@@ -66,6 +68,16 @@ def masked(picture: Float32Array, mask: BoolArray, inside: Float32Array | None =
     dimmed = 0.25 * picture.mean(-1, keepdims=True) + 0.65
     kept = picture if inside is None else inside
     return np.asarray(np.where(mask[..., None], kept, dimmed), dtype=np.float32)
+
+
+def outlined(picture: Float32Array, mask: BoolArray) -> Float32Array:
+    """[H, W, 3] a picture with the outline of a mask [H, W] in orange, about a 150th of the picture wide."""
+    from scipy import ndimage
+
+    wide = max(1, round(max(mask.shape) / 300))
+    inner = ndimage.binary_erosion(mask, iterations=wide, border_value=1)
+    band = ndimage.binary_dilation(mask, iterations=wide) & ~inner
+    return np.asarray(np.where(band[..., None], OUTLINE, picture), dtype=np.float32)
 
 
 def orbit(

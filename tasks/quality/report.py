@@ -17,11 +17,13 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
 from models.photos import PhotoIndex
 from models.quality import Metric, Verdict
+from models.stage import Stage
 from tasks.context import Context
 from tasks.quality.base import QualityReport
 from tasks.quality.charts import camera_plot, line_chart
 from tasks.quality.collect import MASK_TEXT
 from tasks.quality.geometry import is_support, seen_by
+from tasks.quality.mask_section import MaskSection, mask_section
 from tasks.quality.options import QualityOptions
 from tasks.quality.pictures import data_uri, distance_picture, error_map, masked, orbit, studio, to_jpeg
 from tasks.quality.truth import Measured
@@ -89,7 +91,10 @@ def write_report(evidence: Evidence, options: QualityOptions, context: Context) 
     )
     ahead = transform_points(gltf_from_world(evidence.poses.up), front[None])[0]
     viewer["yaw"] = float(np.arctan2(ahead[0], ahead[2]) + np.radians(_PREVIEW_TURN_DEG))
-    page = render(evidence, options, stills, viewer, _heat(evidence, front, options.still_px, context))
+    heat = _heat(evidence, front, options.still_px, context)
+    asked: dict[str, Any] = next((row["options"] for row in evidence.settings if row["stage"] == Stage.MASK), {})
+    masks = mask_section(evidence.masks, asked, evidence.poses, options.report_edge_px, context)
+    page = render(evidence, options, stills, viewer, heat, masks)
     (context.output / REPORT_FILE).write_text(page, encoding="utf-8")
 
 
@@ -99,6 +104,7 @@ def render(
     stills: list[tuple[str, int]],
     viewer: dict[str, Any],
     heat: Heat,
+    masks: MaskSection | None = None,
 ) -> str:
     """The page as text.
 
@@ -106,6 +112,7 @@ def render(
         stills: (data URI, azimuth in degrees) of the turntable.
         viewer: from `pack_mesh`, with `yaw`.
         heat: (title, (data URI, azimuth in degrees) of each picture) of the geometry's error pictures.
+        masks: where the masks come from and how they lie on the photos; None where there never were any.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -127,6 +134,7 @@ def render(
         comparisons=_comparisons(evidence.views, options),
         mask_text=MASK_TEXT,
         heat=heat,
+        masks=masks,
         heat_full_scale=HEAT_FULL_SCALE,
         error_full_scale=ERROR_FULL_SCALE,
         plots=[camera_plot(evidence.poses, xyz, side) for side in (False, True)],
