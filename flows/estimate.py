@@ -31,7 +31,7 @@ _UNKNOWN_PHOTOS = 60
 _UNKNOWN_MEGAPIXELS = 12.0
 _MOST_COMMITS_READ = 400
 _PER_ASSET_OPTIONS = frozenset(
-    {"scale", "gates", "targets", "region", "format", "mask_role", "stepped_down", "rejected"}
+    {"scale", "gates", "targets", "region", "format", "mask_role", "features_in_masks", "stepped_down", "rejected"}
 )
 _OWN_GUESS = (0.5, 2.0)
 _FEW_SAMPLES = (0.7, 1.5)
