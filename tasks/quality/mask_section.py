@@ -92,15 +92,15 @@ def _summary(facts: dict[str, Any]) -> str:
     if not facts or facts.get("given"):
         return "They came with the photos."
     if facts.get("carved"):
-        how = "carved by depth: what stands on the support and photos do not see through"
+        how = "carved by depth (what stands on the support and photos do not see through)"
     elif facts.get("method") == "geometry":
-        how = "outlines of the sparse points above the support"
+        how = "taken from the sparse points above the support"
     elif "network" in facts:
         how = f"found by a given network, sha256 {str(facts['network'])[:12]}"
     else:
         how = "found by the network U²-Net-p"
     missing = " Its weights were not installed where the run was planned." if facts.get("weights_missing") else ""
-    return f"Nobody drew them: {how}, and checked against the cameras and each other.{missing}"
+    return f"Nobody drew them. They were {how}, and checked against the cameras and each other.{missing}"
 
 
 def _figures(facts: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str, str, str]]:
