@@ -176,7 +176,13 @@ def test_mvs_makes_a_mesh_near_the_truth(
 
 def test_what_the_methods_declare() -> None:
     assert inputs(Stage.TRAIN, mvs, mvs.Options(), "rings") == Inputs(required=("pose", "dense"))
-    assert inputs(Stage.TRAIN, hash_density, hash_density.Options(), "rings") == Inputs(required=("pose",))
+    for prior, read in (
+        ("auto", Inputs(required=("pose",), optional=("dense",))),
+        (True, Inputs(required=("pose", "dense"))),
+        (False, Inputs(required=("pose",))),
+    ):
+        options = hash_density.Options.model_validate({"dense_prior": prior})
+        assert inputs(Stage.TRAIN, hash_density, options, "rings") == read
     ladder: Ladder = patchmatch.LADDER
     assert ladder.step_down({"edge_px": 960}, ReasonCode.OUT_OF_MEMORY) == {"edge_px": 672}
     assert ladder.step_down({"edge_px": 320, "iterations": 4}, ReasonCode.DEADLINE) == {"iterations": 3}
