@@ -30,8 +30,8 @@ RESOLUTION = 160
 CLOSE_REACH = 0.15
 """As the `mvs` method's."""
 SMALL_PARTS = 0.01
-HIDDEN_CELLS = 2.0
-"""Cells that the surface may move outwards from the first shape where no photo looks."""
+ROOM_CELLS = 2.0
+"""Cells that the surface may move outwards from the first shape where photos do not ask for more."""
 SIGHT_PX = 400
 """Long edge of the pictures in which photos vote on free space."""
 
@@ -54,20 +54,30 @@ class DensePrior:
         points: at least one.
         free: [G, G, G] bool, index (z, y, x): cells that must stay empty.
         shape: [S, S, S] signed distances in field units at cell centres, index (z, y, x), negative inside; closed.
+        room: [M, 3] centres of the cells outside the shape that need not stay empty; `cell` is their side.
     """
 
-    def __init__(self, points: Drawn, free: Tensor, shape: Tensor) -> None:
-        self.points, self.free, self.shape = points, free, shape
+    def __init__(self, points: Drawn, free: Tensor, shape: Tensor, room: Tensor, cell: float) -> None:
+        self.points, self.free, self.shape, self.room, self.cell = points, free, shape, room, cell
 
     def to(self, device: str) -> DensePrior:
         """The same on a device."""
         points = Drawn(*(part.to(device) for part in self.points))
-        return DensePrior(points, self.free.to(device), self.shape.to(device))
+        return DensePrior(points, self.free.to(device), self.shape.to(device), self.room.to(device), self.cell)
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
         """Points at random, with replacement."""
         chosen = torch.randint(len(self.points.x), (count,), generator=generator, device=self.points.x.device)
         return Drawn(*(part.index_select(0, chosen) for part in self.points))
+
+    def draw_room(self, count: int, generator: torch.Generator) -> Tensor:
+        """[N, 3] random places outside the shape where nothing forbids a surface: where colours do not tell, as in the
+        shadow under a seat, there is none. As many as asked for, or none at all."""
+        if not len(self.room):
+            return self.room
+        chosen = torch.randint(len(self.room), (count,), generator=generator, device=self.room.device)
+        aside = torch.rand(count, 3, generator=generator, device=self.room.device) - 0.5
+        return self.room.index_select(0, chosen) + self.cell * aside
 
 
 def read_dense_prior(poses: PoseSet, cells: int, masks: bool, context: Context) -> DensePrior | None:
@@ -90,7 +100,10 @@ def read_dense_prior(poses: PoseSet, cells: int, masks: bool, context: Context) 
     context.progress(0.0, "free space", {})
     measured = Measured(measured.grid, mesh)
     shape = _shape(bridged(measured, CLOSE_REACH, SMALL_PARTS, poses, context), poses)
-    return DensePrior(points, _empty_cells(measured, shape, poses, cells, masks, context), shape)
+    away = _resampled(shape, cells)
+    free = _empty_cells(measured, away, poses, masks, context)
+    room = ~free & (away > ROOM_CELLS * 2.0 / cells)
+    return DensePrior(points, free, shape, cell_centres(cells)[room.view(-1)], 2.0 / cells)
 
 
 def _in_field(points: Points, poses: PoseSet) -> Drawn:
@@ -102,20 +115,22 @@ def _in_field(points: Points, poses: PoseSet) -> Drawn:
     return Drawn(*(torch.from_numpy(np.ascontiguousarray(part[inside])) for part in (x, turned, points.confidence)))
 
 
-def _empty_cells(
-    measured: Measured, shape: Tensor, poses: PoseSet, cells: int, masks: bool, context: Context
-) -> Tensor:
+def _resampled(shape: Tensor, cells: int) -> Tensor:
+    """[G, G, G] the distances at the centres of other cells."""
+    places = cell_centres(cells).view(1, cells, cells, cells, 3)
+    return grid_sample(shape[None, None], places, align_corners=False, padding_mode="border")[0, 0]
+
+
+def _empty_cells(measured: Measured, away: Tensor, poses: PoseSet, masks: bool, context: Context) -> Tensor:
     """[G, G, G] bool: cells that are free with all of their neighbours, by the vote of the photos on their centres, and
-    hidden ones outside the first shape: nothing would ever move the surface there."""
-    centres = cell_centres(cells)
-    world = transform_points(poses.world_from_field, centres.numpy()).astype(np.float32)
+    hidden ones outside the first shape, from which cells are `away`: nothing would ever move the surface there."""
+    cells = len(away)
+    world = transform_points(poses.world_from_field, cell_centres(cells).numpy()).astype(np.float32)
     diagonal = 2.0 * np.sqrt(3.0) * similarity_scale(poses.world_from_field) / cells
     voted = vote(world, sights(measured.mesh, poses, SIGHT_PX, context, masks), diagonal, context.check)
     free, hidden = (torch.from_numpy(each).view(1, 1, cells, cells, cells) for each in voted)
     clear = max_pool3d((~free).float(), 3, 1, 1)[0, 0] == 0.0
-    places = centres.view(1, cells, cells, cells, 3)
-    away = grid_sample(shape[None, None], places, align_corners=False, padding_mode="border")[0, 0]
-    return clear | (hidden[0, 0] & (away > HIDDEN_CELLS * 2.0 / cells))
+    return clear | (hidden[0, 0] & (away > ROOM_CELLS * 2.0 / cells))
 
 
 def _shape(mesh: Mesh, poses: PoseSet) -> Tensor:
