@@ -195,7 +195,7 @@ def real_row(photos: Path, method: str | None, scene: bool = False) -> dict[str,
             "preset": "preview",
             "publish": [{"to": "published"}],
             "stages": {
-                "train": ["mvs", "hash_density"],
+                "train": ["mvs", "hash_sdf"],
                 **({} if scene else {"surface": {"options": {"support": "cut"}}}),
             },
             "assets": [{"id": photos.name.replace("_", "-"), "photos": str(photos), "scale": {"kind": "none"}}],

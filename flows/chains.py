@@ -286,7 +286,8 @@ def _implied(spec_file: SpecFile, asset: AssetSpec, stage: Stage, module: Module
         if name not in of_input or of_input[name] in registry.external(module, given)
     }
     known = module.Options.model_fields
-    if lost := [name for name in implied if name not in known and name != "gates"]:
+    wishes: tuple[str, ...] = getattr(registry.stage_module(stage), "IF_KNOWN", ())
+    if lost := [name for name in implied if name not in known and name not in ("gates", *wishes)]:
         message = f"the specification asks for {', '.join(lost)}, which this method does not know"
         raise DigitizeError(ReasonCode.SPEC_INVALID, message)
     return {name: value for name, value in implied.items() if name in known}

@@ -113,8 +113,8 @@ store: store            # committed work: a folder, or s3://bucket/prefix
 publish:
   - to: published       # finished assets: a folder, or s3://bucket/prefix
 stages:
-  # A mesh from dense stereo; where its quality is not good enough to publish, a radiance field is tried as well.
-  train: [mvs, hash_density]
+  # A mesh from dense stereo; where its quality is not good enough to publish, a field that starts from it is tried.
+  train: [mvs, hash_sdf]
   # Cut the object off the table or mat it stands on, where that plane is found; `keep` leaves it.
   surface: {{options: {{support: cut}}}}
 

@@ -15,6 +15,7 @@ importable without torch, pycolmap or open3d:
     def implied_options(asset: AssetSpec, batch: BatchSpec, resolve) -> dict
                                                    options that follow from other keys of the specification
     OF_INPUT: dict[str, str]                       those of them that say how to read an input: for methods that read it
+    IF_KNOWN: tuple[str, ...]                      those of them that matter only to methods that have such an option
 
 A **method** is a module `tasks/<stage>/methods/<name>.py`, or an entry point `<name>` of the group
 `digitize.<stage>`. A stage in a single module is its own only method. It holds:

@@ -66,8 +66,8 @@ publish:
   - to: ./published
 
 stages:
-  # A mesh from dense stereo; where its quality is not good enough to publish, a radiance field is tried as well.
-  train: [mvs, hash_density]
+  # A mesh from dense stereo; where its quality is not good enough to publish, a field that starts from it is tried.
+  train: [mvs, hash_sdf]
   # Cut the object off the mat it stands on; `keep` leaves the mat.
   surface: {{options: {{support: cut}}}}
 

@@ -80,12 +80,13 @@ class DensePrior:
         return self.room.index_select(0, chosen) + self.cell * aside
 
 
-def read_dense_prior(poses: PoseSet, cells: int, masks: bool, context: Context) -> DensePrior | None:
+def read_dense_prior(poses: PoseSet, cells: int, masks: bool, whole: bool, context: Context) -> DensePrior | None:
     """The prior of an asset whose photos went through dense stereo; None where it found no surface.
 
     Args:
         cells: along an edge of the occupancy grid.
         masks: whether what lies outside the photos' masks is empty.
+        whole: whether photos are learned with what lies outside their masks: the support is part of the shape then.
     """
 
     def report(share: float, message: str) -> None:
@@ -102,6 +103,11 @@ def read_dense_prior(poses: PoseSet, cells: int, masks: bool, context: Context) 
     shape = _shape(bridged(measured, CLOSE_REACH, SMALL_PARTS, poses, context), poses)
     away = _resampled(shape, cells)
     free = _empty_cells(measured, away, poses, masks, context)
+    if whole and poses.support is not None:
+        # a field that may not show the support paints its colours on what is in front
+        shape = torch.minimum(shape, _height(poses, SIDE))
+        height = _height(poses, cells)
+        away, free = torch.minimum(away, height), free & (height > ROOM_CELLS * 2.0 / cells)
     room = ~free & (away > ROOM_CELLS * 2.0 / cells)
     return DensePrior(points, free, shape, cell_centres(cells)[room.view(-1)], 2.0 / cells)
 
@@ -113,6 +119,15 @@ def _in_field(points: Points, poses: PoseSet) -> Drawn:
     turned = points.normal @ (similarity[:3, :3] / similarity_scale(similarity)).astype(np.float32)
     inside = (np.abs(x) < 1.0).all(1)
     return Drawn(*(torch.from_numpy(np.ascontiguousarray(part[inside])) for part in (x, turned, points.confidence)))
+
+
+def _height(poses: PoseSet, cells: int) -> Tensor:
+    """[G, G, G] how far the centres of cells lie above the support, in field units."""
+    assert poses.support is not None
+    world = transform_points(poses.world_from_field, cell_centres(cells).numpy())
+    above = world @ np.array(poses.support.normal) + poses.support.offset
+    scaled = (above / similarity_scale(poses.world_from_field)).astype(np.float32)
+    return torch.from_numpy(scaled).view(cells, cells, cells)
 
 
 def _resampled(shape: Tensor, cells: int) -> Tensor:

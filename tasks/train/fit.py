@@ -99,7 +99,8 @@ def _prior(field: HashField, poses: PoseSet, options: HashFieldOptions, context:
 
     # free space is voted on with a tolerance: found masks serve there even where training ignores them
     masks = poses.mask_tolerance_px > 0 or options.mask_use == "empty"
-    found = read_dense_prior(poses, options.occupancy_resolution, masks, context)
+    whole = poses.mask_tolerance_px > 0 and options.mask_use == "ignore"
+    found = read_dense_prior(poses, options.occupancy_resolution, masks, whole, context)
     if found is not None:
         free = torch.zeros(field.cells.allowed.shape, dtype=torch.bool)
         free[0] = found.free

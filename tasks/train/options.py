@@ -71,7 +71,7 @@ class HashFieldOptions(BudgetOptions):
     Photos with found masks that are to be ignored are learned whole: such masks lose thin parts."""
     dense_prior: Literal["auto"] | bool = "auto"
     """Start from what the stage `dense` found, keep cells empty that photos see through, and hold the shape to its
-    points. `auto`: where that stage runs for another method. Turn it off where stereo is misled: mirrors, glass."""
+    points. `auto`: where another method of the asset's list reads that stage. Turn it off where stereo is misled."""
     dense_weight: float = Field(default=1.0, ge=0)
     """Weight of those points at the start; it falls to a tenth. Lower it where stereo is noisy."""
     exposure: Literal["auto"] | bool = "auto"

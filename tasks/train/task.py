@@ -12,7 +12,7 @@ from models.digest import canonical_json
 from models.record import Record
 from models.results import StageRequest, StageResult
 from models.spec import AssetSpec, BatchSpec, MaskRole
-from models.stage import Inputs
+from models.stage import Inputs, Stage
 from tasks import registry
 from tasks.context import Context
 from tasks.stage_files import read_poses
@@ -21,6 +21,8 @@ from tasks.train.scalars import FILE_NAME, write_scalars
 
 AFTER = ("pose", "dense")
 DEFAULT_METHOD = "hash_density"
+DENSE_METHOD = "patchmatch"
+IF_KNOWN = ("mask_use", "dense_prior")
 SCALARS_FOLDER = "scalars"
 """An event file for TensorBoard; its times are steps, so that equal work gives equal bytes."""
 
@@ -53,6 +55,20 @@ def inputs(options: Record, capture_kind: str) -> Inputs:
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
-    """On a turntable what a mask leaves out does not turn with the object: it is no part of the world."""
-    masked = asset.given_masks is not None and asset.given_masks.role is not MaskRole.IGNORE
-    return {"mask_use": "empty"} if masked and asset.capture_kind is CaptureKind.TURNTABLE else {}
+    """On a turntable what a mask leaves out does not turn with the object: it is no part of the world. Where another
+    method of the asset's list reads dense stereo, fields take it for a prior."""
+    implied: dict[str, Any] = {}
+    if asset.given_masks is not None and asset.given_masks.role is not MaskRole.IGNORE:
+        implied |= {"mask_use": "empty"} if asset.capture_kind is CaptureKind.TURNTABLE else {}
+    choices = asset.stages.get(Stage.TRAIN) or batch.stages.get(Stage.TRAIN, ())
+    if any(_reads_dense(choice.method) for choice in choices):
+        implied["dense_prior"] = True
+    return implied
+
+
+def _reads_dense(name: str | None) -> bool:
+    """Whether a method needs dense stereo, and this machine has it."""
+    if name not in registry.methods(Stage.TRAIN) or not registry.is_available(Stage.DENSE, DENSE_METHOD):
+        return False
+    module = registry.method(Stage.TRAIN, name)
+    return str(Stage.DENSE) in registry.inputs(Stage.TRAIN, module, module.Options(), CaptureKind.RINGS).required

@@ -254,13 +254,27 @@ def test_a_choice_that_cannot_run_here_is_left_out(
 ) -> None:
     monkeypatch.setattr(kernel, "library", lambda build=None: None)
     plan = planned(tmp_path / "field", {"train": order})
-    assert plan.choices == {} and plan.stages[Stage.TRAIN].method == "hash_density"
+    assert plan.choices == {} and plan.stages[Stage.TRAIN].method == "hash_density" and Stage.DENSE not in plan.stages
     asked = planned(tmp_path / "mesh", {"train": "mvs"})  # asked for outright: the run says what is missing
     assert asked.stages[Stage.TRAIN].method == "mvs"
     monkeypatch.setattr(kernel, "library", lambda build=None: object())
     both = planned(tmp_path / "both", {"train": order})
     assert both.choices[Stage.TRAIN] == tuple(order)
-    assert [Stage.DENSE in each.stages for each in both.alternatives] == [name == "mvs" for name in order]
+    assert all(Stage.DENSE in each.stages[Stage.TRAIN].inputs for each in both.alternatives)
+    field = both.alternatives[order.index("hash_density")].stages[Stage.TRAIN]
+    assert field.options["dense_prior"] is True
+    off = [{"method": "hash_density", "options": {"dense_prior": False}} if n == "hash_density" else n for n in order]
+    without = planned(tmp_path / "without", {"train": off}).alternatives[order.index("hash_density")]
+    assert Stage.DENSE not in without.stages
+
+
+def test_what_a_turntable_implies_matters_to_methods_that_know_it(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "a.png").write_bytes(b"png")
+    masks = {"path": str(tmp_path / "m"), "role": "object"}
+    plan = planned(tmp_path, {"train": ["mvs", "hash_sdf"]}, {"capture_kind": "turntable", "masks": masks})
+    mesh, field = (each.stages[Stage.TRAIN] for each in plan.alternatives)
+    assert "mask_use" not in mesh.options and field.options["mask_use"] == "empty"
 
 
 def test_an_asset_s_own_choice_replaces_the_list_and_its_options_go_on_top(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from infra.storage import FolderStore
 from models.artifacts import DENSE_FILE
-from models.camera import PosedImage, PoseSet, pixel_rays
+from models.camera import Plane, PosedImage, PoseSet, pixel_rays
 from models.fields import load_field
 from models.fields.base import Field
 from models.fields.occupancy import cell_centres
@@ -82,9 +82,11 @@ def radius_of(store: FolderStore) -> float:
     return float(np.linalg.norm(np.array(poses.world_from_field)[:3, 0])) ** -1
 
 
-def prior_of(store: FolderStore, folder: Path) -> DensePrior:
+def prior_of(store: FolderStore, folder: Path, support: Plane | None = None) -> DensePrior:
     poses = PoseSet.model_validate_json((store.root / "pose" / "poses.json").read_text())
-    found = read_dense_prior(poses, CELLS, True, context_of(store, folder))
+    if support is not None:
+        poses = poses.model_copy(update={"support": support})
+    found = read_dense_prior(poses, CELLS, True, support is not None, context_of(store, folder))
     assert found is not None
     return found
 
@@ -110,6 +112,16 @@ def test_room_lies_outside_the_ball_where_no_photo_forbids_it(capture: FolderSto
     assert float(drawn.norm(dim=1).min()) > radius
     cell = ((drawn + 1.0) * (CELLS / 2)).long().clamp(0, CELLS - 1)
     assert not prior.free[cell[:, 2], cell[:, 1], cell[:, 0]].any()
+
+
+def test_photos_that_are_learned_whole_show_the_support_too(capture: FolderStore, tmp_path: Path) -> None:
+    support = Plane(normal=(0.0, 0.0, 1.0), offset=1.2)
+    prior, alone, radius = prior_of(capture, tmp_path, support), prior_of(capture, tmp_path), radius_of(capture)
+    height = cell_centres(CELLS)[:, 2].view(CELLS, CELLS, CELLS) + 1.2 * radius
+    assert not prior.free[height < 0].any() and alone.free[height < 0].any()
+    side = prior.shape.shape[0]
+    assert (prior.shape[: side // 10] < 0).all() and (alone.shape[: side // 10] > 0).all()
+    assert torch.equal(prior.shape[side // 2 :], alone.shape[side // 2 :])
 
 
 def shape_error(field: Field, radius: float) -> float:
