@@ -116,7 +116,6 @@ DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(metric="coverage_mesh", at_least=0.4, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     # what photos that nothing was made from show, and what of the mesh they contradict (a lump that fills a hollow)
     Gate(metric="completeness_dense", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
-    Gate(metric="precision_dense", at_least=0.6, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="precision_dense", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="fscore_1pct", at_least=0.5, otherwise=Verdict.REJECT, reason=ReasonCode.LOW_GEOMETRY),
     Gate(metric="fscore_1pct", at_least=0.9, otherwise=Verdict.REVIEW, reason=ReasonCode.LOW_GEOMETRY),

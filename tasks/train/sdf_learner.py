@@ -60,7 +60,7 @@ BOUNDED, NEAR_SURFACE = 512, 2.0
 PRIOR_POINTS, PRIOR_REACH, PRIOR_TURN, PRIOR_END = 1024, 0.05, 0.02, 0.1
 """Points of dense stereo looked at in a step; field units beyond which one is taken for a mistake; the distance that a
 normal turned by a right angle counts as; what is left of their weight at the end."""
-PRIOR_ROOM = 0.3
+PRIOR_ROOM = 3.0
 """Weight of keeping outside what lies outside of dense stereo's surface: colours that tell otherwise outweigh it."""
 SLOPES = 2048
 """Places a step at which slopes are looked at, half of them near the surface."""

@@ -108,7 +108,7 @@ def install() -> None:
     """Make the registry know the stub methods and nothing else."""
 
     def method(stage: Stage, name: str) -> ModuleType:
-        if name not in (registry.default_method(stage, Given("rings")), "known", "mvs"):
+        if name not in (registry.default_method(stage, Given("rings")), "known", "mvs", "hash_sdf"):
             raise DigitizeError(ReasonCode.NOT_BUILT_YET, f"expected a {stage} method that is built, found '{name}'")
         return MODULES[stage]
 
