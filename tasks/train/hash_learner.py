@@ -19,6 +19,7 @@ from tasks.train.cameras import CameraRefinement
 from tasks.train.error_map import ErrorMap
 from tasks.train.options import HashFieldOptions
 from tasks.train.pixel_bank import PixelBank, Pixels
+from tasks.train.robust import ROBUST_FROM, ResidualWeights, photo_weights
 from tasks.train.stream import StreamBank
 from tasks.train.trainer import StepFacts
 
@@ -63,6 +64,9 @@ class HashFieldLearner:
         seed: of every random choice.
     """
 
+    share = 0.0
+    """Progress of what `_loss` trains, in [0, 1]; subclasses set it at each step."""
+
     def __init__(
         self,
         field: HashField,
@@ -79,6 +83,10 @@ class HashFieldLearner:
         self.log_gain = torch.nn.Parameter(torch.zeros(bank.photos, 3, device=device))
         self.cameras = CameraRefinement(bank.centres) if options.refine_cameras else None
         self.error_map = ErrorMap(bank.sizes, device) if options.error_map else None
+        self.residuals = ResidualWeights(device) if options.robust else None
+        self.photo_weights: Tensor | None = None
+        if options.robust and isinstance(bank, PixelBank):
+            self.photo_weights = photo_weights(bank, options.near)
         self.average = WeightAverage(field, options.average) if options.average else None
         self.encodings = {name: part for name, part in field.named_modules() if isinstance(part, HashEncoding)}
         self.tables: dict[str, SparseAdam] = {}
@@ -177,7 +185,7 @@ class HashFieldLearner:
         raise NotImplementedError
 
     def _colour_loss(self, batch: Batch, seen: Composited) -> Tensor:
-        """Mean Huber loss of the rays' colours, given what they see inside the cube."""
+        """Weighted mean of the Huber losses of the rays' colours, given what they see inside the cube."""
         field, pixels = self.field, batch.pixels
         target = pixels.rgb
         gain = self._gain(pixels.photo)
@@ -190,12 +198,23 @@ class HashFieldLearner:
             rays = (pixels.rays_o, pixels.rays_d, batch.t_in, batch.t_out)
             front, before, behind = field.surroundings(*rays, visible, self.generator)
             predicted = gain * (front + before[:, None] * (seen.light + seen.through[:, None] * behind))
+        residual = (predicted - target).detach().abs().mean(1)
+        weight = self._weights(pixels, residual, seen.through.detach())
         if self.error_map is not None:
-            self.error_map.note(pixels.number, (predicted - target).detach().abs().mean(1))
-        loss = torch.nn.functional.huber_loss(predicted, target, delta=HUBER_DELTA) / HUBER_DELTA
+            self.error_map.note(pixels.number, weight * residual)
+        loss = torch.nn.functional.huber_loss(predicted, target, delta=HUBER_DELTA, reduction="none").mean(1)
+        loss = (weight * loss).sum() / (HUBER_DELTA * weight.sum())
         if self.options.distortion > 0:
             loss = loss + self.options.distortion * seen.spread.mean()
         return loss
+
+    def _weights(self, pixels: Pixels, residual: Tensor, through: Tensor) -> Tensor:
+        """[R] what rays of residuals [R] and transmittances [R] count: less where light differs between photos."""
+        weight = torch.ones_like(residual) if self.photo_weights is None else self.photo_weights[pixels.photo]
+        if self.residuals is None:
+            return weight
+        self.residuals.update(residual, through)
+        return weight * self.residuals.of(residual, through) if self.share >= ROBUST_FROM else weight
 
     def _gain(self, photo: Tensor) -> Tensor:
         """What the light of rays [N] of photos is multiplied with: [N, 3], or 1 where photos do not differ."""
@@ -257,6 +276,8 @@ class HashFieldLearner:
             found["cameras"] = self.cameras.raw
         if self.error_map is not None:
             found["error_map"] = self.error_map.errors
+        if self.residuals is not None:
+            found["residual_median"] = self.residuals.median
         if self.average is not None:
             found |= {f"average.{name}": value for name, value in self.average.state().items()}
         for name, table in self.tables.items():
@@ -278,6 +299,8 @@ class HashFieldLearner:
             self.cameras.raw.data.copy_(state["cameras"])
         if self.error_map is not None:
             self.error_map.errors.copy_(state["error_map"])
+        if self.residuals is not None:
+            self.residuals.median.copy_(state["residual_median"])
         if self.average is not None:
             self.average.restore(_below("average.", state))
         for name, table in self.tables.items():

@@ -79,6 +79,9 @@ class HashFieldOptions(BudgetOptions):
     colour. Turn it off for objects whose own light changes."""
     error_map: bool = False
     """Draw half of the rays where the photos are explained worst. Turn it on for small details in large photos."""
+    robust: bool = False
+    """Let pixels count less that no surface explains, as highlights and moving shadows, and photos that are blurred in
+    comparison to the others. Turn it on where light moved between photos; it may cost small parts."""
     refine_cameras: bool = False
     """Correct the poses of the training photos as well. Turn it on when edges stay blurred or doubled."""
     distortion: float = Field(default=0.0, ge=0)

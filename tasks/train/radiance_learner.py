@@ -55,7 +55,6 @@ class RadianceLearner(HashFieldLearner):
     """Trains a HashDensityField. Arguments as HashFieldLearner's."""
 
     field: HashDensityField
-    share = 0.0
 
     def step(self, share: float, rate: float) -> StepFacts:
         """As trainer.Learner.step."""

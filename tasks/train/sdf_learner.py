@@ -100,7 +100,8 @@ class SDFLearner(HashFieldLearner):
             rough = HashDensityField(**ROUGH, near=field.near, background_levels=levels)
             rough.reset(torch.Generator().manual_seed(seed))
             rough.to(device).cells.forbid(_halved(field.cells.allowed == 0, rough.cells.resolution))
-            settings = options.model_copy(update={"learning_rate": ROUGH_RATE, "refine_cameras": False})
+            changes = {"learning_rate": ROUGH_RATE, "refine_cameras": False, "robust": False}
+            settings = options.model_copy(update=changes)
             self.rough = RadianceLearner(rough, bank, heldout, settings, seed, device)
         self.shaped = self.rough is None
         self.photometric: PhotoConsistency | None = None
@@ -111,7 +112,7 @@ class SDFLearner(HashFieldLearner):
             self.silhouettes = Silhouettes(bank)
             self.plain = plain_pixels(bank)
         self._constant = torch.eye(SH_WIDTH, device=device)[0]
-        self.share, self.finest_step = 0.0, field.step
+        self.finest_step = field.step
 
     def start_gains(self, log_gain: Tensor) -> None:
         """As HashFieldLearner.start_gains."""

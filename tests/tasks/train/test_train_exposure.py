@@ -78,7 +78,7 @@ def test_training_keeps_gains_apart_from_what_is_empty(tmp_path: Path, masked: b
 
     class Learner(HashFieldLearner):
         def __init__(self) -> None:  # only what the colour loss reads
-            self.device, self.error_map = "cpu", None
+            self.device, self.error_map, self.residuals, self.photo_weights = "cpu", None, None, None
             self.generator = torch.Generator().manual_seed(0)
             self.empty_outside_mask = True
             self.log_gain = torch.nn.Parameter(torch.tensor([[0.5, 0.5, 0.5], [-0.5, -0.5, -0.5]]))
