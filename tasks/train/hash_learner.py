@@ -199,11 +199,15 @@ class HashFieldLearner:
             front, before, behind = field.surroundings(*rays, visible, self.generator)
             predicted = gain * (front + before[:, None] * (seen.light + seen.through[:, None] * behind))
         residual = (predicted - target).detach().abs().mean(1)
-        weight = self._weights(pixels, residual, seen.through.detach())
+        if self.residuals is None and self.photo_weights is None:
+            loss = torch.nn.functional.huber_loss(predicted, target, delta=HUBER_DELTA) / HUBER_DELTA
+        else:
+            weight = self._weights(pixels, residual, seen.through.detach())
+            residual = weight * residual
+            loss = torch.nn.functional.huber_loss(predicted, target, delta=HUBER_DELTA, reduction="none").mean(1)
+            loss = (weight * loss).sum() / (HUBER_DELTA * weight.sum())
         if self.error_map is not None:
-            self.error_map.note(pixels.number, weight * residual)
-        loss = torch.nn.functional.huber_loss(predicted, target, delta=HUBER_DELTA, reduction="none").mean(1)
-        loss = (weight * loss).sum() / (HUBER_DELTA * weight.sum())
+            self.error_map.note(pixels.number, residual)
         if self.options.distortion > 0:
             loss = loss + self.options.distortion * seen.spread.mean()
         return loss
