@@ -14,6 +14,7 @@ from flows.state import is_lost, read_status
 from models.artifacts import ASSET_FILE, DONE_FILE, MANIFEST_FILE, REPORT_FILE
 from models.quality import Gate, GateOutcome, Verdict, apply_gates
 from models.results import Done
+from models.spec_yaml import SpecFile
 from models.stage import Stage
 from models.status import AssetStatus, Phase, StageStatus
 from models.store import Store
@@ -39,6 +40,14 @@ class Places:
 def phase_word(status: AssetStatus) -> str:
     """The phase, or `lost` for a run that stopped writing."""
     return "lost" if is_lost(status) else status.phase.value
+
+
+def status_in(spec_file: SpecFile, store: Store, asset: str) -> AssetStatus:
+    """The status of one asset of a specification. Raises DigitizeError(spec_invalid) where it has no such asset."""
+    known = [each.id for each in spec_file.spec.assets]
+    if asset not in known:
+        raise spec_file.error(("assets",), f"expected one of {', '.join(known)}, found '{asset}'")
+    return read_statuses(store, spec_file.spec.name, [asset])[0]
 
 
 def read_statuses(store: Store, batch: str, assets: Iterable[str] | None = None) -> list[AssetStatus]:

@@ -153,15 +153,12 @@ def explain(
     """
     with reporting("explain", json, debug) as out:
         from flows.captures import load_batch
-        from flows.overview import give_account, read_statuses, remedy
+        from flows.overview import give_account, remedy, status_in
         from infra.storage import open_store
 
         spec_file = load_batch(spec)
-        known = [each.id for each in spec_file.spec.assets]
-        if asset not in known:
-            raise spec_file.error(("assets",), f"expected one of {', '.join(known)}, found '{asset}'")
         store = open_store(spec_file.resolve(spec_file.spec.store))
-        account = give_account(store, read_statuses(store, spec_file.spec.name, [asset])[0])
+        account = give_account(store, status_in(spec_file, store, asset))
         next_step = remedy(account.status, str(spec))
         _say_account(out, account, next_step)
         out.document = {

@@ -29,15 +29,12 @@ def masks(
     with reporting("masks", json, debug) as out:
         from flows.captures import load_batch
         from flows.mask_export import export_masks
-        from flows.overview import read_statuses
+        from flows.overview import status_in
         from infra.storage import open_store
 
         spec_file = load_batch(spec)
-        known = [each.id for each in spec_file.spec.assets]
-        if asset not in known:
-            raise spec_file.error(("assets",), f"expected one of {', '.join(known)}, found '{asset}'")
         store = open_store(spec_file.resolve(spec_file.spec.store))
-        status = read_statuses(store, spec_file.spec.name, [asset])[0]
+        status = status_in(spec_file, store, asset)
         with out.console.status("writing masks"):
             exported = export_masks(store, status, folder)
         _say(out, exported, folder, key := _key(spec_file, folder))

@@ -44,17 +44,14 @@ def render(
         if size % 2:
             raise typer.BadParameter(f"expected an even --size, found {size}")
         from flows.captures import load_batch
-        from flows.overview import read_statuses, stage_done
+        from flows.overview import stage_done, status_in
         from infra.storage import open_store
         from models.stage import Stage
         from tasks import registry
 
         spec_file = load_batch(spec)
-        known = [each.id for each in spec_file.spec.assets]
-        if asset not in known:
-            raise spec_file.error(("assets",), f"expected one of {', '.join(known)}, found '{asset}'")
         store = open_store(spec_file.resolve(spec_file.spec.store))
-        status = read_statuses(store, spec_file.spec.name, [asset])[0]
+        status = status_in(spec_file, store, asset)
         family = (Stage.POSE, *registry.refiners(Stage.POSE))
         poses = [done for stage in family if (done := stage_done(store, status, stage)) is not None]
         train = stage_done(store, status, Stage.TRAIN)

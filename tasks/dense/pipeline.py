@@ -39,10 +39,12 @@ def make_dense(options: DenseOptions, context: Context) -> StageResult:
     rounds = 1 + options.geometric_rounds
     for round_ in range(rounds):
         work.maps(round_)
+        planar = round_ > 0 and options.planar_weight > 0
+        fusion = _fusion(plan, work, work.maps(round_ - 1), options) if planar else None
         for k in range(len(images)):
             context.check()
             if not work.restore(round_, k):
-                work.keep(round_, k, _depth_map(round_, k, plan, work, options, context))
+                work.keep(round_, k, _depth_map(round_, k, plan, work, fusion, options, context))
             done = (round_ + (k + 1) / len(images)) / rounds
             context.progress((1 - FUSION_SHARE) * done, f"depth of photo {k + 1} of {len(images)}", {"round": round_})
     points, rows = _fuse(poses, plan, work, options, context)
@@ -69,8 +71,14 @@ def make_plan(poses: PoseSet, images: tuple[PosedImage, ...], options: DenseOpti
     return views.make_plan(images, poses.world_from_field, xyz, seen, options.views)
 
 
-def _depth_map(round_: int, k: int, plan: Plan, work: Workset, options: DenseOptions, context: Context) -> DepthMap:
-    """The map of one photo in one round; empty where it has no sources."""
+def _depth_map(
+    round_: int, k: int, plan: Plan, work: Workset, fusion: Fusion | None, options: DenseOptions, context: Context
+) -> DepthMap:
+    """The map of one photo in one round; empty where it has no sources.
+
+    Args:
+        fusion: of the maps of the round before, which planes in plain parts are taken from; None for no planes.
+    """
     camera, sources = work.cameras[k], plan.sources[k]
     if not sources:
         return DepthMap.empty(camera)
@@ -85,14 +93,12 @@ def _depth_map(round_: int, k: int, plan: Plan, work: Workset, options: DenseOpt
         return estimate.estimate(photo, others, settings, plan.ranges[k], seed, context.threads)
     before = work.maps(round_ - 1)
     theirs = [before(j) for j in sources]
-    planes = None
-    if options.planar_weight > 0:
-        agreed = _fusion(plan, work, before, options).agreed(k)
-        planes = planes_between(photo.levels[0], before(k), agreed)
+    planes = None if fusion is None else planes_between(photo.levels[0], before(k), fusion.agreed(k))
     return estimate.refine(photo, others, settings, plan.ranges[k], before(k), theirs, seed, context.threads, planes)
 
 
 def _fusion(plan: Plan, work: Workset, maps: Callable[[int], DepthMap], options: DenseOptions) -> Fusion:
+    """What tells where depth maps of one round agree."""
     rows = zip(work.cameras, work.images, plan.sources, strict=True)
     map_views = [MapView(camera, image.c2w, sources) for camera, image, sources in rows]
     return Fusion(map_views, maps, FusionSettings(least_views=options.least_views))

@@ -21,7 +21,7 @@ Check = Callable[[], None]
 
 COARSE = 2
 """Voxels along the side of the blocks that the least area is found in."""
-DEEP = 1.0 / 16.0
+LARGE = 1.0 / 16.0
 """Radius of a ball in free space, as a share of the region's side, from which on a guess was wrong: what photos shave
 off a good one is thinner."""
 STEPS = 400
@@ -42,7 +42,7 @@ def drawn_back(
     count = len(solid) // COARSE * COARSE
     fixed = _blocks(known, count).any((1, 3, 5))
     inside = _blocks(solid, count).mean((1, 3, 5)) >= 0.5
-    cut = _deep(_blocks(free, count).any((1, 3, 5)) & ~fixed & ~inside)
+    cut = _large(_blocks(free, count).any((1, 3, 5)) & ~fixed & ~inside)
     movable = inside & ~fixed & _nearer(cut, ~inside & ~fixed & ~cut)
     lost = np.zeros_like(solid)
     if movable.any():
@@ -53,14 +53,14 @@ def drawn_back(
     return lost & solid & ~known
 
 
-def _deep(free: BoolArray) -> BoolArray:
+def _large(free: BoolArray) -> BoolArray:
     """The connected parts of some blocks that hold a large enough ball."""
     from scipy.ndimage import distance_transform_edt, label
 
     label_of, count = label(free)
-    deep = np.zeros(count + 1, bool)
-    deep[label_of[distance_transform_edt(free) >= DEEP * len(free)]] = True
-    return np.asarray(free & deep[label_of])
+    large = np.zeros(count + 1, bool)
+    large[label_of[distance_transform_edt(free) >= LARGE * len(free)]] = True
+    return np.asarray(free & large[label_of])
 
 
 def _least_area(inside: BoolArray, movable: BoolArray, check: Check) -> Float32Array:

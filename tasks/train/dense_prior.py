@@ -30,7 +30,7 @@ RESOLUTION = 160
 CLOSE_REACH = 0.15
 """As the `mvs` method's."""
 SMALL_PARTS = 0.01
-ROOM_CELLS = 2.0
+OUTSIDE_CELLS = 2.0
 """Cells that the surface may move outwards from the first shape where photos do not ask for more."""
 SIGHT_PX = 400
 """Long edge of the pictures in which photos vote on free space."""
@@ -54,30 +54,30 @@ class DensePrior:
         points: at least one.
         free: [G, G, G] bool, index (z, y, x): cells that must stay empty.
         shape: [S, S, S] signed distances in field units at cell centres, index (z, y, x), negative inside; closed.
-        room: [M, 3] centres of the cells outside the shape that need not stay empty; `cell` is their side.
+        outside: [M, 3] centres of the cells outside the shape that need not stay empty; `cell` is their side.
     """
 
-    def __init__(self, points: Drawn, free: Tensor, shape: Tensor, room: Tensor, cell: float) -> None:
-        self.points, self.free, self.shape, self.room, self.cell = points, free, shape, room, cell
+    def __init__(self, points: Drawn, free: Tensor, shape: Tensor, outside: Tensor, cell: float) -> None:
+        self.points, self.free, self.shape, self.outside, self.cell = points, free, shape, outside, cell
 
     def to(self, device: str) -> DensePrior:
         """The same on a device."""
         points = Drawn(*(part.to(device) for part in self.points))
-        return DensePrior(points, self.free.to(device), self.shape.to(device), self.room.to(device), self.cell)
+        return DensePrior(points, self.free.to(device), self.shape.to(device), self.outside.to(device), self.cell)
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
         """Points at random, with replacement."""
         chosen = torch.randint(len(self.points.x), (count,), generator=generator, device=self.points.x.device)
         return Drawn(*(part.index_select(0, chosen) for part in self.points))
 
-    def draw_room(self, count: int, generator: torch.Generator) -> Tensor:
+    def draw_outside(self, count: int, generator: torch.Generator) -> Tensor:
         """[N, 3] random places outside the shape where nothing forbids a surface: where colours do not tell, as in the
         shadow under a seat, there is none. As many as asked for, or none at all."""
-        if not len(self.room):
-            return self.room
-        chosen = torch.randint(len(self.room), (count,), generator=generator, device=self.room.device)
-        aside = torch.rand(count, 3, generator=generator, device=self.room.device) - 0.5
-        return self.room.index_select(0, chosen) + self.cell * aside
+        if not len(self.outside):
+            return self.outside
+        chosen = torch.randint(len(self.outside), (count,), generator=generator, device=self.outside.device)
+        aside = torch.rand(count, 3, generator=generator, device=self.outside.device) - 0.5
+        return self.outside.index_select(0, chosen) + self.cell * aside
 
 
 def read_dense_prior(poses: PoseSet, cells: int, masks: bool, whole: bool, context: Context) -> DensePrior | None:
@@ -107,9 +107,9 @@ def read_dense_prior(poses: PoseSet, cells: int, masks: bool, whole: bool, conte
         # a field that may not show the support paints its colours on what is in front
         shape = torch.minimum(shape, _height(poses, SIDE))
         height = _height(poses, cells)
-        away, free = torch.minimum(away, height), free & (height > ROOM_CELLS * 2.0 / cells)
-    room = ~free & (away > ROOM_CELLS * 2.0 / cells)
-    return DensePrior(points, free, shape, cell_centres(cells)[room.view(-1)], 2.0 / cells)
+        away, free = torch.minimum(away, height), free & (height > OUTSIDE_CELLS * 2.0 / cells)
+    outside = ~free & (away > OUTSIDE_CELLS * 2.0 / cells)
+    return DensePrior(points, free, shape, cell_centres(cells)[outside.view(-1)], 2.0 / cells)
 
 
 def _in_field(points: Points, poses: PoseSet) -> Drawn:
@@ -145,7 +145,7 @@ def _empty_cells(measured: Measured, away: Tensor, poses: PoseSet, masks: bool, 
     voted = vote(world, sights(measured.mesh, poses, SIGHT_PX, context, masks), diagonal, context.check)
     free, hidden = (torch.from_numpy(each).view(1, 1, cells, cells, cells) for each in voted)
     clear = max_pool3d((~free).float(), 3, 1, 1)[0, 0] == 0.0
-    return clear | (hidden[0, 0] & (away > ROOM_CELLS * 2.0 / cells))
+    return clear | (hidden[0, 0] & (away > OUTSIDE_CELLS * 2.0 / cells))
 
 
 def _shape(mesh: Mesh, poses: PoseSet) -> Tensor:

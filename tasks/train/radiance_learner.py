@@ -29,7 +29,7 @@ WARM_GRID_STEPS = 256
 PRIOR_POINTS, PRIOR_SIDE, PRIOR_END = 1024, 0.012, 0.1
 """Points of dense stereo looked at in a step, how far before and behind them, in field units, and what is left of their
 weight at the end."""
-PRIOR_ROOM = 0.3
+PRIOR_OUTSIDE = 0.3
 """Weight of keeping empty what lies outside of dense stereo's surface: colours that tell otherwise outweigh it."""
 PRIOR_MARGIN, PRIOR_MOST, PRIOR_SCALE = 1.0, 4.0, 0.01
 """How far the logarithm of the density shall be from the level's, what a point may count, and their weight's unit."""
@@ -76,13 +76,13 @@ class RadianceLearner(HashFieldLearner):
         loss = self._colour_loss(batch, seen)
         if self.prior is not None and self.options.dense_weight > 0:
             loss = loss + self.options.dense_weight * PRIOR_END**self.share * self._off_points(self.prior)
-            loss = loss + self.options.dense_weight * PRIOR_ROOM * self._in_room(self.prior)
+            loss = loss + self.options.dense_weight * PRIOR_OUTSIDE * self._filled_outside(self.prior)
         return loss, len(marched.t)
 
-    def _in_room(self, prior: DensePrior) -> Tensor:
+    def _filled_outside(self, prior: DensePrior) -> Tensor:
         """How far the density of some places outside of dense stereo's surface exceeds a tenth of the level, as natural
         logarithms."""
-        places = prior.draw_room(PRIOR_POINTS, self.generator)
+        places = prior.draw_outside(PRIOR_POINTS, self.generator)
         if not len(places):
             return torch.zeros((), device=places.device)
         value = self.field.query(places)[0].clamp(min=1e-9).log() - math.log(0.1 * self.field.level)

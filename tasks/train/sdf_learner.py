@@ -60,7 +60,7 @@ BOUNDED, NEAR_SURFACE = 512, 2.0
 PRIOR_POINTS, PRIOR_REACH, PRIOR_TURN, PRIOR_END = 1024, 0.05, 0.02, 0.1
 """Points of dense stereo looked at in a step; field units beyond which one is taken for a mistake; the distance that a
 normal turned by a right angle counts as; what is left of their weight at the end."""
-PRIOR_ROOM = 3.0
+PRIOR_OUTSIDE = 3.0
 """Weight of keeping outside what lies outside of dense stereo's surface: colours that tell otherwise outweigh it."""
 SLOPES = 2048
 """Places a step at which slopes are looked at, half of them near the surface."""
@@ -190,7 +190,7 @@ class SDFLearner(HashFieldLearner):
         loss = loss + self._regularity(x.detach(), value)
         if self.prior is not None and options.dense_weight > 0:
             loss = loss + options.dense_weight * PRIOR_END**self.share * self._off_points(self.prior)
-            loss = loss + options.dense_weight * PRIOR_ROOM * self._in_room(self.prior)
+            loss = loss + options.dense_weight * PRIOR_OUTSIDE * self._filled_outside(self.prior)
         if self.silhouettes is not None and self.share >= options.levels_until:
             loss = loss + self._bounded(self.silhouettes, pixels.number[samples.ray], x.detach(), value)
         if self.photometric is not None and self.share >= options.ncc_from:
@@ -239,9 +239,9 @@ class SDFLearner(HashFieldLearner):
         turned = 1.0 - (normalize(slope, dim=1) * drawn.normal).sum(1)
         return (drawn.weight * (distance + PRIOR_TURN * turned)).mean()
 
-    def _in_room(self, prior: DensePrior) -> Tensor:
+    def _filled_outside(self, prior: DensePrior) -> Tensor:
         """How deep some places outside of dense stereo's surface lie inside."""
-        places = prior.draw_room(PRIOR_POINTS, self.generator)
+        places = prior.draw_outside(PRIOR_POINTS, self.generator)
         if not len(places):
             return torch.zeros((), device=places.device)
         return torch.relu(prior.cell - self.field.query(places)[0]).mean()
