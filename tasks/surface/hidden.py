@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from models.camera import Matrix4, Plane, transform_points
+from models.camera import Matrix4, Plane, similarity_scale, transform_points
 from models.mesh.mesh import FloatArray, Mesh
 from models.mesh.raycast import RayCaster
 from tasks.surface.support import heights
@@ -20,6 +20,11 @@ RESOLUTION = 128
 """Cells of the grid along the cube. One cell is kept clear of everything seen."""
 SIGHTS = 3
 """Cameras that must see a place for it to be empty: a crack shows the inside to one or two."""
+OPEN = 0.15
+"""Share of all directions that lead out of a place from which on it is no void: the dark under a seat is open though no
+camera looks up there."""
+FIRST_WAYS, WAYS = 16, 64
+"""Directions looked along from every place, and from those that one of the first leads out of."""
 
 
 def hidden_cells(
@@ -32,9 +37,9 @@ def hidden_cells(
 ) -> npt.NDArray[np.bool_]:
     """Points of a grid over the cube that lie inside the object or in a void that it encloses.
 
-    A point counts when the surface hides it and all its neighbours from all cameras but a few (SIGHTS), and when its
-    connected region touches no wall of the cube: what lies behind a facade is unknown, not solid. Below the support
-    nothing counts.
+    A point counts when the surface hides it and all its neighbours from all cameras but a few (SIGHTS) and closes it in
+    nearly all around (OPEN), and when its connected region touches no wall of the cube: what lies behind a facade is
+    unknown, not solid. Below the support nothing counts.
 
     Args:
         surface: a first surface, in field coordinates.
@@ -66,7 +71,45 @@ def hidden_cells(
     grid &= above.reshape(n, n, n)
     regions, _ = label(grid)
     open_ended = np.unique(np.concatenate([regions.take((0, -1), axis=k).ravel() for k in range(3)]))
-    return np.asarray(grid & ~np.isin(regions, open_ended[open_ended > 0]))
+    grid &= ~np.isin(regions, open_ended[open_ended > 0])
+    chosen = np.flatnonzero(grid)
+
+    def leads_out(rays_o: FloatArray, way: FloatArray) -> npt.NDArray[np.bool_]:
+        check()
+        hits = caster.cast(rays_o, np.broadcast_to(way, rays_o.shape))
+        out = np.asarray(hits.face < 0)
+        if support is not None:  # what an object stands on closes nothing in
+            met = rays_o + np.where(out, 0.0, hits.t)[:, None] * way
+            out |= heights(support, transform_points(world_from_field, met)) < room
+        return out
+
+    room = 2.0 * similarity_scale(world_from_field) * 2.0 / RESOLUTION
+    grid.ravel()[chosen] = openness(points[chosen], leads_out) < OPEN
+    return np.asarray(grid)
+
+
+def openness(points: FloatArray, leads_out: Callable[[FloatArray, FloatArray], npt.NDArray[np.bool_]]) -> FloatArray:
+    """[N] share of directions, spread evenly, that lead out from points [N, 3]; 0 where none of the first does.
+
+    Args:
+        leads_out: of places [M, 3] along one direction [3].
+    """
+    found = np.zeros(len(points))
+    for way in _spread(FIRST_WAYS):
+        found += leads_out(points, way)
+    some = np.flatnonzero(found)
+    found[some] = 0.0
+    for way in _spread(WAYS):
+        found[some] += leads_out(points[some], way)
+    return found / WAYS
+
+
+def _spread(count: int) -> FloatArray:
+    """[N, 3] unit vectors spread evenly: a Fibonacci lattice."""
+    k = np.arange(count)
+    height, turn = 1.0 - (2.0 * k + 1.0) / count, k * np.pi * (1.0 + 5.0**0.5)
+    ring = np.sqrt(1.0 - height**2)
+    return np.stack([ring * np.cos(turn), ring * np.sin(turn), height], 1)
 
 
 def _within(points: FloatArray, surface: Mesh) -> npt.NDArray[np.bool_]:

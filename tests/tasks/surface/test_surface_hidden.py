@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from models.camera import Plane, matrix4
 from models.fields.base import Field
 from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster
 from models.mesh.topology import signed_volume
 from tasks.surface.extract import extract
 from tasks.surface.hidden import hidden_cells
@@ -88,3 +90,33 @@ def test_below_the_support_nothing_counts() -> None:
     grid = hidden_cells(extract(HollowBall(), 64), eyes(), WORLD, plane)
     assert grid[:, :, 70:].any()
     assert not grid[:, :, :64].any()
+
+
+class Stool(SphereField):
+    """A plate on four thin legs, each standing at z = -0.6."""
+
+    method = "analytic_stool"
+
+    def distance(self, x: Tensor) -> Tensor:
+        def box(middle: tuple[float, float, float], half: tuple[float, float, float]) -> Tensor:
+            return ((x - x.new_tensor(middle)).abs() - x.new_tensor(half)).amax(dim=-1)
+
+        parts = [box((0.0, 0.0, 0.0), (0.5, 0.5, 0.06))]
+        parts += [box((a * 0.45, b * 0.45, -0.3), (0.05, 0.05, 0.3)) for a in (-1, 1) for b in (-1, 1)]
+        return torch.stack(parts).amin(dim=0)
+
+
+@pytest.mark.parametrize("ground", [False, True])
+def test_the_dark_under_a_seat_stays_open_though_no_camera_looks_there(ground: bool) -> None:
+    from_above = [eye for eye in eyes() if eye[2] > 1.0]
+    plane = Plane(normal=(0.0, 0.0, 1.0), offset=0.6) if ground else None
+
+    class Standing(Stool):
+        def distance(self, x: Tensor) -> Tensor:
+            alone = super().distance(x)
+            return torch.minimum(alone, x[:, 2] + 0.6) if ground else alone
+
+    first = extract(Standing(quantity="sdf"), 64)
+    seen = [sum(RayCaster(first).visible([[0.0, 0.0, -0.12]], eye, 1e-4)) for eye in from_above]
+    assert not any(seen)
+    assert not hidden_cells(first, from_above, WORLD, plane)[40:89, 40:89, :59].any()  # between the legs
