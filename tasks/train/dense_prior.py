@@ -32,6 +32,9 @@ CLOSE_REACH = 0.15
 SMALL_PARTS = 0.01
 OUTSIDE_CELLS = 2.0
 """Cells that the surface may move outwards from the first shape where photos do not ask for more."""
+EMPTY_CELLS = 8.0
+"""Cells around the first shape within which the surface is kept out of what is empty or hidden from all photos: no ray
+passes there, and a surface that grows into it would meet nothing that drives it back."""
 SIGHT_PX = 400
 """Long edge of the pictures in which photos vote on free space."""
 
@@ -54,30 +57,41 @@ class DensePrior:
         points: at least one.
         free: [G, G, G] bool, index (z, y, x): cells that must stay empty.
         shape: [S, S, S] signed distances in field units at cell centres, index (z, y, x), negative inside; closed.
-        outside: [M, 3] centres of the cells outside the shape that need not stay empty; `cell` is their side.
+        outside: [M, 3] centres of cells outside the shape that need not stay empty.
+        unseen: [N, 3] centres of cells around the shape where no photo would miss a surface; `cell` is their side.
     """
 
-    def __init__(self, points: Drawn, free: Tensor, shape: Tensor, outside: Tensor, cell: float) -> None:
-        self.points, self.free, self.shape, self.outside, self.cell = points, free, shape, outside, cell
+    def __init__(
+        self, points: Drawn, free: Tensor, shape: Tensor, outside: Tensor, unseen: Tensor, cell: float
+    ) -> None:
+        self.points, self.free, self.shape, self.cell = points, free, shape, cell
+        self.outside, self.unseen = outside, unseen
 
     def to(self, device: str) -> DensePrior:
         """The same on a device."""
         points = Drawn(*(part.to(device) for part in self.points))
-        return DensePrior(points, self.free.to(device), self.shape.to(device), self.outside.to(device), self.cell)
+        free, shape = self.free.to(device), self.shape.to(device)
+        return DensePrior(points, free, shape, self.outside.to(device), self.unseen.to(device), self.cell)
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
         """Points at random, with replacement."""
         chosen = torch.randint(len(self.points.x), (count,), generator=generator, device=self.points.x.device)
         return Drawn(*(part.index_select(0, chosen) for part in self.points))
 
-    def draw_outside(self, count: int, generator: torch.Generator) -> Tensor:
-        """[N, 3] random places outside the shape where nothing forbids a surface: where colours do not tell, as in the
-        shadow under a seat, there is none. As many as asked for, or none at all."""
-        if not len(self.outside):
-            return self.outside
-        chosen = torch.randint(len(self.outside), (count,), generator=generator, device=self.outside.device)
-        aside = torch.rand(count, 3, generator=generator, device=self.outside.device) - 0.5
-        return self.outside.index_select(0, chosen) + self.cell * aside
+    def draw_outside(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """[N, 3] random places outside the shape, and [N] how far out they lie, at most a cell. Half of them where
+        nothing forbids a surface: where colours do not tell, as in the shadow under a seat, there is none. Half of them
+        in the unseen. `count`, or half of it, or none at all."""
+        drawn = [self._near(cells, count // 2, generator) for cells in (self.outside, self.unseen) if len(cells)]
+        places = torch.cat(drawn) if drawn else self.outside
+        away = grid_sample(self.shape[None, None], places.view(1, 1, 1, -1, 3), align_corners=False)
+        return places, away.view(-1).clamp(max=self.cell)
+
+    def _near(self, cells: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """[count, 3] random places in some of the cells."""
+        chosen = torch.randint(len(cells), (count,), generator=generator, device=cells.device)
+        aside = torch.rand(count, 3, generator=generator, device=cells.device) - 0.5
+        return cells.index_select(0, chosen) + self.cell * aside
 
 
 def read_dense_prior(poses: PoseSet, cells: int, masks: bool, whole: bool, context: Context) -> DensePrior | None:
@@ -102,14 +116,23 @@ def read_dense_prior(poses: PoseSet, cells: int, masks: bool, whole: bool, conte
     measured = Measured(measured.grid, mesh)
     shape = _shape(bridged(measured, CLOSE_REACH, SMALL_PARTS, poses, context), poses)
     away = _resampled(shape, cells)
-    free = _empty_cells(measured, away, poses, masks, context)
+    clear, hidden = _votes(measured, cells, poses, masks, context)
     if whole and poses.support is not None:
         # a field that may not show the support paints its colours on what is in front
         shape = torch.minimum(shape, _height(poses, SIDE))
         height = _height(poses, cells)
-        away, free = torch.minimum(away, height), free & (height > OUTSIDE_CELLS * 2.0 / cells)
-    outside = ~free & (away > OUTSIDE_CELLS * 2.0 / cells)
-    return DensePrior(points, free, shape, cell_centres(cells)[outside.view(-1)], 2.0 / cells)
+        away, clear = torch.minimum(away, height), clear & (height > OUTSIDE_CELLS * 2.0 / cells)
+    return _prior(points, shape, away, clear, hidden)
+
+
+def _prior(points: Drawn, shape: Tensor, away: Tensor, clear: Tensor, hidden: Tensor) -> DensePrior:
+    """The prior of cells [G, G, G] that are `away` from the shape: clear of everything, or hidden from all photos."""
+    cells = len(away)
+    cell, centres = 2.0 / cells, cell_centres(cells)
+    free = clear | (hidden & (away > OUTSIDE_CELLS * cell))
+    outside = ~free & (away > OUTSIDE_CELLS * cell)
+    unseen = (clear | hidden) & (away > 0.0) & (away < EMPTY_CELLS * cell)
+    return DensePrior(points, free, shape, centres[outside.view(-1)], centres[unseen.view(-1)], cell)
 
 
 def _in_field(points: Points, poses: PoseSet) -> Drawn:
@@ -136,16 +159,14 @@ def _resampled(shape: Tensor, cells: int) -> Tensor:
     return grid_sample(shape[None, None], places, align_corners=False, padding_mode="border")[0, 0]
 
 
-def _empty_cells(measured: Measured, away: Tensor, poses: PoseSet, masks: bool, context: Context) -> Tensor:
-    """[G, G, G] bool: cells that are free with all of their neighbours, by the vote of the photos on their centres, and
-    hidden ones outside the first shape, from which cells are `away`: nothing would ever move the surface there."""
-    cells = len(away)
+def _votes(measured: Measured, cells: int, poses: PoseSet, masks: bool, context: Context) -> tuple[Tensor, Tensor]:
+    """[G, G, G] bool each, by the vote of the photos on the cells' centres: cells that are free with all of their
+    neighbours, and those that every photo has behind the surface."""
     world = transform_points(poses.world_from_field, cell_centres(cells).numpy()).astype(np.float32)
     diagonal = 2.0 * np.sqrt(3.0) * similarity_scale(poses.world_from_field) / cells
     voted = vote(world, sights(measured.mesh, poses, SIGHT_PX, context, masks), diagonal, context.check)
     free, hidden = (torch.from_numpy(each).view(1, 1, cells, cells, cells) for each in voted)
-    clear = max_pool3d((~free).float(), 3, 1, 1)[0, 0] == 0.0
-    return clear | (hidden[0, 0] & (away > OUTSIDE_CELLS * 2.0 / cells))
+    return max_pool3d((~free).float(), 3, 1, 1)[0, 0] == 0.0, hidden[0, 0]
 
 
 def _shape(mesh: Mesh, poses: PoseSet) -> Tensor:

@@ -82,7 +82,7 @@ class RadianceLearner(HashFieldLearner):
     def _filled_outside(self, prior: DensePrior) -> Tensor:
         """How far the density of some places outside of dense stereo's surface exceeds a tenth of the level, as natural
         logarithms."""
-        places = prior.draw_outside(PRIOR_POINTS, self.generator)
+        places, _ = prior.draw_outside(PRIOR_POINTS, self.generator)
         if not len(places):
             return torch.zeros((), device=places.device)
         value = self.field.query(places)[0].clamp(min=1e-9).log() - math.log(0.1 * self.field.level)

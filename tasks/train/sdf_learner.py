@@ -241,10 +241,10 @@ class SDFLearner(HashFieldLearner):
 
     def _filled_outside(self, prior: DensePrior) -> Tensor:
         """How deep some places outside of dense stereo's surface lie inside."""
-        places = prior.draw_outside(PRIOR_POINTS, self.generator)
+        places, away = prior.draw_outside(PRIOR_POINTS, self.generator)
         if not len(places):
             return torch.zeros((), device=places.device)
-        return torch.relu(prior.cell - self.field.query(places)[0]).mean()
+        return torch.relu(away - self.field.query(places)[0]).mean()
 
     def _bounded(self, silhouettes: Silhouettes, number: Tensor, x: Tensor, value: Tensor) -> Tensor:
         """The silhouettes' terms and flatness, at some samples near the surface: places [N, 3] of pixels [N], with

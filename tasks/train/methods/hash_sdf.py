@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "10"
+VERSION = "11"
 OUTPUTS = "field"
 
 Options = HashSDFOptions
