@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.camera import Camera, PosedImage, PoseSet, invert_rigid, similarity_scale, transform_points
+from models.camera import Camera, PosedImage, PoseSet, similarity_scale, transform_points
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
 from tasks import stage_files
@@ -23,7 +23,7 @@ from tasks.quality.options import QualityOptions
 from tasks.quality.views import spread
 from tasks.silhouettes.outlines import ABOVE_SUPPORT
 from tasks.stereo import estimate, kernel, views
-from tasks.stereo.fusion import Fusion, FusionSettings, MapView, Points
+from tasks.stereo.fusion import Fusion, FusionSettings, MapView, Points, back_project, projected
 from tasks.stereo.maps import DepthMap
 from tasks.stereo.photo import Photo, crosses_cube, fitted, make_photo, read_mask
 
@@ -38,6 +38,10 @@ LEVELS = 2
 MINIMUM_POINTS = 200
 """Fewer points say nothing about a mesh."""
 MESH_SAMPLES = 20_000
+FILLED = 0.6
+"""Share of a photo's long edge that an object spans at `stereo_edge_px`; photos in which it spans less are larger."""
+PIXELS_OFF = 2.0
+"""Pixels by which stereo errs: what lies no further off says nothing against a mesh."""
 _CLEAR = 1e-3
 """How far behind the first hit a sample still counts as seen, as a share of the diagonal."""
 
@@ -78,6 +82,16 @@ def _above(xyz: FloatArray, poses: PoseSet, support_cut: bool) -> BoolArray:
     return np.asarray(inside)
 
 
+def _edge_px(poses: PoseSet, edge_px: int) -> int:
+    """The long edge of depth maps in which the region spans as many pixels as it should; at most the photos' own."""
+    side, middle = 2.0 * similarity_scale(poses.world_from_field), np.array(poses.world_from_field)[:3, 3]
+    spans = []
+    for image in poses.images:
+        away = float(np.linalg.norm(np.array(image.centre) - middle))
+        spans.append(side * image.camera.fx / (away * max(image.camera.width, image.camera.height)))
+    return round(edge_px * max(1.0, FILLED / float(np.median(spans))))
+
+
 class _Maps:
     """Depth maps of the held-out photos and of the photos next to them."""
 
@@ -85,6 +99,7 @@ class _Maps:
         self, heldout: Sequence[PosedImage], poses: PoseSet, options: QualityOptions, context: Context
     ) -> None:
         self._poses, self._options, self._context = poses, options, context
+        self._edge_px = _edge_px(poses, options.stereo_edge_px)
         self._row = {image.name: k for k, image in enumerate(poses.images)}
         self._heldout = [self._row[image.name] for image in heldout]
         points = stage_files.read_points(context)
@@ -100,7 +115,7 @@ class _Maps:
             context.check()
             self._maps[k] = self._estimated(k)
             context.progress(0.8 + 0.08 * (number + 1) / len(self._mapped), "depth of held-out photos", {})
-        self._agreed: dict[int, BoolArray] = {}
+        self._depth: dict[int, npt.NDArray[np.float32]] = {}
 
     def points(self) -> Points:
         """The places that a held-out map and two others show."""
@@ -113,40 +128,40 @@ class _Maps:
         parts = []
         for k in self._heldout:
             blank = np.zeros((*self._maps[k].depth.shape, 3), np.uint8)
-            found, self._agreed[k] = fusion.add(order[k], blank)
+            found, _ = fusion.add(order[k], blank)
+            self._depth[k] = fusion.mean_depth(order[k])
             parts.append(found)
         return Points.joined(parts)
 
     def supported(self, samples: FloatArray, caster: RayCaster, near: float, clear: float) -> float | None:
-        """Share of samples [N, 3] of a mesh that lie where the maps have the surface, of those that a held-out photo
-        sees and has an agreed depth for."""
+        """Share of samples [N, 3] of a mesh where the maps have a place of the mesh, of those that a held-out photo
+        sees and has an agreed depth for.
+
+        Args:
+            near: distance up to which a place is the mesh's; PIXELS_OFF where that is more.
+            clear: how far behind the first hit a sample still counts as seen.
+        """
         right, wrong = np.zeros(len(samples), np.int64), np.zeros(len(samples), np.int64)
-        for k, agreed in self._agreed.items():
+        for k, depth in self._depth.items():
             self._context.check()
-            image, camera = self._poses.images[k], self._camera(k)
-            local = transform_points(invert_rigid(image.c2w), samples)
-            z = np.where(local[:, 2] > 0, local[:, 2], 1.0)
-            u = np.floor(local[:, 0] / z * camera.fx + camera.cx).astype(np.int64)
-            v = np.floor(local[:, 1] / z * camera.fy + camera.cy).astype(np.int64)
-            framed = (local[:, 2] > 0) & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+            camera, c2w = self._camera(k), self._poses.images[k].c2w
+            uv, z = projected(MapView(camera, c2w, ()), samples)
+            framed = (z > 0) & (uv >= 0).all(1) & (uv < [camera.width, camera.height]).all(1)
             index = np.flatnonzero(framed)
-            index = index[agreed[v[index], u[index]]]
-            index = index[caster.visible(samples[index], image.centre, clear)]
-            off = self._distance(k, local[index], u[index], v[index])
-            right[index] += off <= near
-            wrong[index] += off > near
+            u, v = uv[index].astype(np.int64).T
+            shown = depth[v, u] > 0
+            index, u, v = index[shown], u[shown], v[shown]
+            seen = caster.visible(samples[index], self._poses.images[k].centre, clear)
+            index, u, v = index[seen], u[seen], v[seen]
+            places = back_project(MapView(camera, c2w, ()), np.stack([u, v], 1) + 0.5, depth[v, u])
+            on_it = caster.closest(places)[0] <= np.maximum(near, PIXELS_OFF * depth[v, u] / camera.fx)
+            right[index] += on_it
+            wrong[index] += ~on_it
         judged = right + wrong > 0
         return float((right >= wrong)[judged].mean()) if judged.any() else None
 
-    def _distance(self, k: int, local: FloatArray, u: npt.NDArray[np.int64], v: npt.NDArray[np.int64]) -> FloatArray:
-        """[N] distance of points [N, 3], in a photo's camera, to the planes of the pixels (u, v) that show them."""
-        camera, found = self._camera(k), self._maps[k]
-        ray = np.stack([(u + 0.5 - camera.cx) / camera.fx, (v + 0.5 - camera.cy) / camera.fy, np.ones(len(u))], 1)
-        plane = local - ray * found.depth[v, u].astype(np.float64)[:, None]
-        return np.asarray(np.abs((found.normal[v, u].astype(np.float64) * plane).sum(1)))
-
     def _camera(self, k: int) -> Camera:
-        return fitted(self._poses.images[k].camera, self._options.stereo_edge_px)
+        return fitted(self._poses.images[k].camera, self._edge_px)
 
     def _photo(self, k: int) -> Photo:
         if k not in self._photos:
@@ -166,4 +181,6 @@ class _Maps:
         others = [self._photo(j) for j in sources]
         seed = self._context.request.seed + k
         settings = estimate.StereoSettings(worst_cost=0.5)
-        return estimate.estimate(self._photo(k), others, settings, self._ranges[k], seed, self._context.threads)
+        photo = self._photo(k)
+        found = estimate.estimate(photo, others, settings, self._ranges[k], seed, self._context.threads)
+        return found

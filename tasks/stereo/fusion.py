@@ -138,6 +138,13 @@ class Fusion:
         )
         return points, met.agreed
 
+    def mean_depth(self, k: int) -> npt.NDArray[np.float32]:
+        """[H, W] depth of the mean of the places that agreeing maps show; 0 where too few agree with a view's."""
+        met = self._compare(k)
+        depth = np.zeros(met.agreed.shape, np.float32)
+        depth[met.rows, met.columns] = projected(self._views[k], met.total / met.votes[:, None])[1]
+        return np.where(met.agreed, depth, np.float32(0))
+
     def agreed(self, k: int) -> BoolArray:
         """[H, W] where enough other maps agree with a view's."""
         return self._compare(k).agreed
