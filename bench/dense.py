@@ -43,7 +43,7 @@ from bench.dense_capture import Capture, Float32Array, Row, Truth
 from bench.dense_kernel import kernel_row
 from bench.line import ROOT
 from bench.peers.photogrammetry import CORE_NAME, CORE_PACKAGES, PEERS, environment, kernel_depth
-from bench.real import HEIGHT, NOT_MEASURED, OBJECTS, VIEWS, WIDTH, changed, run, write_object
+from bench.real_rows import HEIGHT, NOT_MEASURED, OBJECTS, VIEWS, WIDTH, changed, run, write_object
 from models.artifacts import DENSE_FACTS_FILE
 from models.errors import DigitizeError
 from tasks.dense.options import DenseOptions

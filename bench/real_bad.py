@@ -26,7 +26,7 @@ import yaml
 from PIL import Image, ImageFilter
 
 from bench.line import ROOT
-from bench.real import NOT_MEASURED, QUICK, QUICK_STAGES, changed, run
+from bench.real_rows import NOT_MEASURED, QUICK, QUICK_STAGES, changed, run
 
 KINDS = ("blur", "passer", "masks", "mirror", "glass")
 SIZE = {"views": 24, "width": 800, "height": 600}

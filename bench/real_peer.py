@@ -26,8 +26,8 @@ def peer_rows(photos: Path, truth: Path, folder: Path) -> dict[str, dict[str, An
 
 
 def peer_figures(phone: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Our mean Chamfer distance over that of the peer's better setting, and our CPU seconds, photos to published, over
-    those of its PatchMatch setting; nothing where a row is missing.
+    """Our mean Chamfer distance over that of the peer's better setting, and the CPU seconds of `mvs` (photos to
+    published) over those of its PatchMatch setting; nothing where a row is missing.
 
     Args:
         phone: rows by object; those with a `peer` count.
@@ -36,7 +36,7 @@ def peer_figures(phone: dict[str, dict[str, Any]]) -> dict[str, float]:
     if not rows:
         return {}
     seconds = {name: float(np.mean([row["peer"][name]["cpu_seconds"] for row in rows])) for name in BACKENDS}
-    ours = float(np.mean([row["cpu_seconds"]["all"] for row in rows]))
+    ours = float(np.mean([row["mvs_cpu_seconds"]["all"] for row in rows]))
     found = {
         "peer_time_ratio": round(ours / seconds["patchmatch"], 3),
         "peer_cpu_s_patchmatch": round(seconds["patchmatch"], 1),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.real import NOT_MEASURED
 from bench.real_bad import KINDS, bad_figures, is_torn, score, write_bad
+from bench.real_rows import NOT_MEASURED
 from models.spec_yaml import load_spec
 
 SIZE = {"views": 12, "width": 160, "height": 120}

@@ -13,7 +13,7 @@ def row(chamfer: float, seconds: float, patchmatch: float | None, sgbm: float | 
     peer = {"patchmatch": {"cpu_seconds": 500.0}, "sgbm": {"cpu_seconds": 100.0}}
     for name, value in (("patchmatch", patchmatch), ("sgbm", sgbm)):
         peer[name] |= {"reason": "dense ended with 1"} if value is None else {"chamfer": value}
-    return {"chamfer": chamfer, "cpu_seconds": {"all": seconds}, "peer": peer}
+    return {"chamfer": chamfer, "mvs_cpu_seconds": {"all": seconds}, "peer": peer}
 
 
 def test_ratios_take_means_over_objects_and_the_peer_s_better_setting() -> None:
