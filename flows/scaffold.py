@@ -113,8 +113,8 @@ store: store            # committed work: a folder, or s3://bucket/prefix
 publish:
   - to: published       # finished assets: a folder, or s3://bucket/prefix
 stages:
-  # A mesh from dense stereo; where its quality is not good enough to publish, a field that starts from it is tried.
-  train: [mvs, hash_sdf]
+  # A field that starts from dense stereo; where it is not good enough to publish, the mesh of stereo alone is tried.
+  train: [hash_sdf, mvs]
   # Cut the object off the table or mat it stands on, where that plane is found; `keep` leaves it.
   surface: {{options: {{support: cut}}}}
 

@@ -66,8 +66,8 @@ publish:
   - to: ./published
 
 stages:
-  # A mesh from dense stereo; where its quality is not good enough to publish, a field that starts from it is tried.
-  train: [mvs, hash_sdf]
+  # A field that starts from dense stereo; where it is not good enough to publish, the mesh of stereo alone is tried.
+  train: [hash_sdf, mvs]
   # Cut the object off the mat it stands on; `keep` leaves the mat.
   surface: {{options: {{support: cut}}}}
 
