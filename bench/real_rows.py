@@ -123,8 +123,9 @@ def mask_iou(row: dict[str, Any], truth: Path) -> list[float]:
     cameras = {
         image.name: image for image in CameraSet.model_validate_json((truth / "cameras.json").read_text()).images
     }
-    folder = Path(row.get("mask_folder", "none"))
-    if not (folder / "poses.json").is_file():
+    folders = [Path(row.get(f"{stage}_folder", "none")) for stage in ("dense", "mask")]
+    folder = next((each for each in folders if (each / "poses.json").is_file()), None)
+    if folder is None:
         return [0.0] * len(cameras)
     caster = RayCaster(read_ply(truth / "mesh.ply"), 2)
     index = PhotoIndex.read(Path(row["ingest_folder"]) / "photos.json")

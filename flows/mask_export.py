@@ -42,7 +42,8 @@ class _Found:
     store: Store
     ingest: Done
     pose: Done
-    mask: Done
+    masks: Done
+    """The stage that they were found in, or the one that refined them."""
 
     def read(self, done: Done, path: str) -> bytes:
         """A file of a stage. Raises DigitizeError(source_not_found) where the stage has none."""
@@ -55,8 +56,8 @@ class _Found:
 
 
 def export_masks(store: Store, status: AssetStatus, folder: Path) -> Exported:
-    """Write the masks of an asset's committed mask stage into an empty folder: 8-bit PNGs named as the photos, 255 on
-    the object, each of its upright photo's size and with its photo's lens distortion.
+    """Write the masks that were found, as dense stereo refined them, into an empty folder: 8-bit PNGs named as the
+    photos, 255 on the object, each of its upright photo's size and with its photo's lens distortion.
 
     Raises DigitizeError(source_not_found) when there are no masks, and says why; DigitizeError(spec_invalid) when the
     folder is not empty.
@@ -66,7 +67,7 @@ def export_masks(store: Store, status: AssetStatus, folder: Path) -> Exported:
         raise DigitizeError(ReasonCode.SPEC_INVALID, message, "Choose another folder.", path=str(folder))
     found = _committed(store, status)
     index = PhotoIndex.model_validate_json(found.read(found.ingest, INDEX_FILE))
-    poses = PoseSet.model_validate_json(found.read(found.mask, POSES_FILE))
+    poses = PoseSet.model_validate_json(found.read(found.masks, POSES_FILE))
     lenses = LensSet.model_validate_json(found.read(found.pose, LENSES_FILE))
     folder.mkdir(parents=True, exist_ok=True)
     return _write(found, index, poses, {lens.name: lens for lens in lenses.lenses}, folder)
@@ -79,7 +80,8 @@ def _committed(store: Store, status: AssetStatus) -> _Found:
         message = "expected masks, found none: the mask stage is not done"
         hint = f"`digitize run SPEC --asset {status.asset}`; `masks: none` and masks that are given have no such stage."
         raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, message, hint, asset=status.asset)
-    found = _Found(store, ingest, pose, mask)
+    dense = stage_done(store, status, Stage.DENSE)
+    found = _Found(store, ingest, pose, dense if dense is not None and dense.ref.has(POSES_FILE) else mask)
     facts: dict[str, Any] = json.loads(found.read(mask, MASK_FACTS_FILE))
     if facts.get("scene_mode"):
         message = "\n".join(["expected masks, found a scene: none could be believed", *facts.get("reasons", ())])
@@ -123,7 +125,7 @@ class _Warp:
 
         from tasks.pose.undistort import redistort
 
-        with Image.open(io.BytesIO(found.read(found.mask, str(image.mask)))) as picture:
+        with Image.open(io.BytesIO(found.read(found.masks, str(image.mask)))) as picture:
             mask = np.asarray(picture.convert("L")) >= 128
         if not mask.any():
             return False

@@ -17,6 +17,7 @@ from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks import stage_files
 from tasks.context import Context
+from tasks.dense.masks import refine_masks
 from tasks.dense.options import DenseOptions
 from tasks.dense.workset import Workset
 from tasks.stereo import estimate, kernel, views
@@ -25,7 +26,7 @@ from tasks.stereo.maps import DepthMap, depth_path, write_depth_map
 from tasks.stereo.planar import planes_between
 from tasks.stereo.views import Plan
 
-FUSION_SHARE = 0.1
+FUSION_SHARE, MASK_SHARE = 0.1, 0.1
 """Of the progress."""
 
 
@@ -46,10 +47,15 @@ def make_dense(options: DenseOptions, context: Context) -> StageResult:
             if not work.restore(round_, k):
                 work.keep(round_, k, _depth_map(round_, k, plan, work, fusion, options, context))
             done = (round_ + (k + 1) / len(images)) / rounds
-            context.progress((1 - FUSION_SHARE) * done, f"depth of photo {k + 1} of {len(images)}", {"round": round_})
+            context.progress(
+                (1 - FUSION_SHARE - MASK_SHARE) * done, f"depth of photo {k + 1} of {len(images)}", {"round": round_}
+            )
     points, rows = _fuse(poses, plan, work, options, context)
     facts: dict[str, Any] = {"photos": len(images), "edge_px": options.edge_px, "points": len(points.xyz)}
     facts["covered"] = round(float(np.mean([row["agreed"] for row in rows])), 4) if rows else 0.0
+    if len(points.xyz) > 0:
+        context.progress(1 - MASK_SHARE, "masks by depth", {})
+        facts |= refine_masks(points, poses, context)
     (context.output / DENSE_FACTS_FILE).write_bytes(canonical_json({**facts, "maps": rows}) + b"\n")
     if len(points.xyz) == 0:
         message = f"expected surface points on which {options.least_views + 1} photos agree, found none in the region"
@@ -122,7 +128,7 @@ def _fuse(
         shares = {"filled": maps(k).depth > 0, "agreed": agreed}
         row: dict[str, Any] = {"name": image.name, "sources": [work.images[j].name for j in plan.sources[k]]}
         facts.append(row | {name: round(float(share.mean()), 4) for name, share in shares.items()})
-        share = 1 - FUSION_SHARE + FUSION_SHARE * (k + 1) / len(work.images)
+        share = 1 - FUSION_SHARE - MASK_SHARE + FUSION_SHARE * (k + 1) / len(work.images)
         context.progress(share, f"fused photo {k + 1} of {len(work.images)}", {})
     return Points.joined(parts), facts
 

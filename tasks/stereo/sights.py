@@ -82,6 +82,14 @@ def make_sight(measured: Surface, mask: BoolArray | None, tolerance_px: float, c
     return Sight(depth, ~outside & ~_without_pinholes(met), outside, camera, c2w)
 
 
+def silhouette(surface: Surface, camera: Camera, c2w: Matrix4) -> BoolArray:
+    """[H, W] pixels whose rays meet the surface, from either side."""
+    result = np.zeros((camera.height, camera.width), bool)
+    v, u = np.nonzero(_around(surface, camera, c2w))
+    result[v, u] = surface.cast(*pixel_rays(camera, c2w, np.stack([u, v], 1) + 0.5)).face >= 0
+    return result
+
+
 class Voted(NamedTuple):
     """What photos say of some points."""
 

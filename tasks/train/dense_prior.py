@@ -17,12 +17,12 @@ from models.camera import PoseSet, similarity_scale, transform_points
 from models.fields.occupancy import cell_centres
 from models.mesh.mesh import Mesh
 from tasks.context import Context
+from tasks.dense_surface import Measured, bridged, measured_surface, read_dense_points, sights
 from tasks.stereo.fusion import Points
 from tasks.stereo.sights import vote
 from tasks.stereo.signed_grid import signed_grid
 from tasks.stereo.surface import without_small_parts
 from tasks.stereo.tsdf import TRUNCATION
-from tasks.train.dense_surface import Measured, bridged, measured_surface, read_dense_points, sights
 from tasks.train.initial_shape import SIDE, distances
 
 RESOLUTION = 160

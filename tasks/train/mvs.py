@@ -8,9 +8,9 @@ from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
 from models.mesh.representation import MeshRepresentation
 from tasks.context import Context
+from tasks.dense_surface import Measured, bridged, measured_surface, read_dense_points
 from tasks.stereo.fusion import Points
 from tasks.stereo.surface import finished, poisson_mesh, without_small_parts
-from tasks.train.dense_surface import Measured, bridged, measured_surface, read_dense_points
 from tasks.train.outcome import Trained
 
 INTEGRATION_SHARE = 0.7

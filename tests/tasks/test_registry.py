@@ -57,15 +57,15 @@ def test_the_built_in_stages_are_in_their_order() -> None:
 
 def test_a_refining_stage_comes_before_every_other_reader(installed: list[Entry]) -> None:
     installed += [stage("tidy", ("pose",), ("pose",)), stage("polish", ("surface",), ("surface",))]
-    order = ["ingest", "pose", "mask", "tidy", "dense", "train", "surface", "polish", "quality", "publish"]
+    order = ["ingest", "pose", "mask", "dense", "tidy", "train", "surface", "polish", "quality", "publish"]
     assert list(registry.stages()) == order
-    assert registry.refiners(Stage.POSE) == ("mask", "tidy") and registry.refiners(Stage.SURFACE) == ("polish",)
+    assert registry.refiners(Stage.POSE) == ("mask", "dense", "tidy") and registry.refiners(Stage.SURFACE) == ("polish",)
 
 
 def test_refining_stages_order_themselves(installed: list[Entry]) -> None:
     installed += [stage("a_second", ("pose", "z_first"), ("pose",)), stage("z_first", ("pose",), ("pose",))]
-    assert list(registry.stages())[1:6] == ["pose", "mask", "z_first", "a_second", "dense"]
-    assert registry.refiners(Stage.POSE) == ("mask", "z_first", "a_second")
+    assert list(registry.stages())[1:6] == ["pose", "mask", "dense", "z_first", "a_second"]
+    assert registry.refiners(Stage.POSE) == ("mask", "dense", "z_first", "a_second")
 
 
 def test_a_stage_after_quality_comes_before_publish(installed: list[Entry]) -> None:

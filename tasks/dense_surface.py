@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +28,7 @@ PIXELS = 2.5
 half of the photo has about a pixel a voxel."""
 Report = Callable[[float, str], None]
 """Takes the share done and what is done."""
+Fetch = Callable[[str], Path]
 
 
 class Measured(NamedTuple):
@@ -43,9 +46,16 @@ def read_dense_points(context: Context) -> Points:
         return Points(data["xyz"], data["normal"], data["rgb"], data["views"], data["confidence"])
 
 
-def measured_surface(points: Points, poses: PoseSet, resolution: int, context: Context, report: Report) -> Measured:
-    """The mean of the training photos' depth maps, at `resolution` voxels along the region's side."""
-    maps = _maps(poses, context, report)
+def measured_surface(
+    points: Points, poses: PoseSet, resolution: int, context: Context, report: Report, fetch: Fetch | None = None
+) -> Measured:
+    """The mean of the training photos' depth maps.
+
+    Args:
+        resolution: voxels along the region's side.
+        fetch: gives a depth map's file by its path in the dense stage; of the stage's commit unless given.
+    """
+    maps = _maps(poses, fetch or partial(stage_files.fetch, context, Stage.DENSE), report)
     grid = tsdf_grid(maps, points.xyz, poses.world_from_field, resolution, context.check)
     return Measured(grid, zero_level(grid, poses.world_from_field))
 
@@ -85,10 +95,10 @@ def sights(mesh: Mesh, poses: PoseSet, edge_px: int, context: Context, masks: bo
         yield make_sight(surface, mask, tolerance_px, camera, image.c2w)
 
 
-def _maps(poses: PoseSet, context: Context, report: Report) -> Iterator[tuple[DepthMap, Camera, Matrix4]]:
+def _maps(poses: PoseSet, fetch: Fetch, report: Report) -> Iterator[tuple[DepthMap, Camera, Matrix4]]:
     images = poses.of_split("train")
     for k, image in enumerate(images):
-        found = read_depth_map(stage_files.fetch(context, Stage.DENSE, depth_path(image)))
+        found = read_depth_map(fetch(depth_path(image)))
         height, width = found.depth.shape
         yield found, image.camera.resized(width, height), image.c2w
         report((k + 1) / len(images), f"depth map {k + 1} of {len(images)}")
