@@ -1,13 +1,14 @@
 """Figures of dense stereo: how much of the objects' depth is right, what it costs, and a peer's kernel beside ours.
 
-    python -m bench.dense              flask and knot: about 10 minutes on two cores
-    python -m bench.dense --all        all six objects
+    python -m bench.dense              all six objects: about 45 minutes on two cores
+    python -m bench.dense --objects flask,knot
     python -m bench.dense --quick      one small capture: shows that the script works, under 60 s
 
 Figures ("not measured" where something is missing; the rows say why):
 
 - `depth_1pct`: share of the true object pixels of all training photos whose depth errs by at most 1 % of the object's
-  diagonal, over phone-style captures whose cameras and masks the line solves; pixels without depth are wrong.
+  diagonal, over phone-style captures whose cameras and masks the line solves; pixels without depth are wrong. Gaps of a
+  map are filled from the surface of all maps, as the stage writes them (`filled`).
 - `depth_cpu_seconds`, `depth_peak_gb`, `depth_photos`: of the stage `dense` for the 40 photos of one capture, maps of
   0.5 MP inside true masks. Held-out photos have no maps: `depth_photos` counts those that do. The peak is the largest
   resident memory of the stage's process, which the stage records itself.
@@ -49,11 +50,10 @@ from models.errors import DigitizeError
 from tasks.dense.options import DenseOptions
 from tasks.stereo import estimate, views
 from tasks.stereo.fusion import Fusion, FusionSettings, MapView
-from tasks.stereo.maps import DepthMap, depth_path, read_depth_map
+from tasks.stereo.maps import DepthMap, depth_path, read_filled_depth
 from tasks.stereo.photo import Photo, fitted
 from tasks.stereo.planar import planes_between
 
-FEW = ("flask", "knot")
 EDGE_PX, TIMED_EDGE_PX, PEER_EDGE_PX = 640, 816, 640
 """Long edges of the maps: of the captures, of the timed one (0.5 MP), of the photos beside the peer's (0.3 MP)."""
 STAGES: dict[str, dict[str, Any]] = {
@@ -110,7 +110,7 @@ def depth_row(row: Row, truth: Path, edge_px: int) -> Row:
         camera = fitted(image.camera, edge_px)
         depth = np.zeros((camera.height, camera.width), np.float32)
         if path.is_file():
-            depth = read_depth_map(path).depth
+            depth = read_filled_depth(path)
             camera = image.camera.resized(depth.shape[1], depth.shape[0])
         found = true.right(camera, image.c2w, depth)
         right, pixels = right + found[0], pixels + found[1]
@@ -266,11 +266,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--objects", default=",".join(FEW), help=f"of {','.join(OBJECTS)}")
-    parser.add_argument("--all", action="store_true", help="all objects")
+    parser.add_argument("--objects", default=",".join(OBJECTS))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     arguments = parser.parse_args()
-    names = list(OBJECTS) if arguments.all else [name for name in arguments.objects.split(",") if name]
+    names = [name for name in arguments.objects.split(",") if name]
     size = QUICK if arguments.quick else {"views": VIEWS, "width": WIDTH, "height": HEIGHT}
     timed = timed_rows(arguments.data, size, arguments.quick)
     phone = {"flask": timed["masked"]} if arguments.quick else phone_rows(names, arguments.data, size)

@@ -20,17 +20,11 @@ from models.digest import canonical_json
 from models.mesh.mesh import Mesh
 from tasks import stage_files
 from tasks.context import Context
-from tasks.dense_surface import Measured, bridged, measured_surface
-from tasks.stereo.fusion import Points
+from tasks.dense.common_shape import CommonShape
 from tasks.stereo.sights import Surface, silhouette
-from tasks.stereo.surface import without_small_parts
 
 BoolArray = npt.NDArray[np.bool_]
 
-RESOLUTION = 160
-"""Voxels along the region's side of the surface that masks are held against."""
-CLOSE_REACH, SMALL_PARTS = 0.15, 0.01
-"""As the `mvs` method's."""
 HELD = 0.9
 """Share of the masks that frame a place which must hold it; what was measured there comes back in the others then."""
 LEAST_ALIKE = 0.5
@@ -38,27 +32,22 @@ LEAST_ALIKE = 0.5
 FOLDER = "masks"
 
 
-def refine_masks(points: Points, poses: PoseSet, context: Context) -> dict[str, Any]:
-    """Write `poses.json` and `masks/*.png` again, by the depth maps of this attempt; facts about the change.
+def refine_masks(shape: CommonShape, poses: PoseSet, context: Context) -> dict[str, Any]:
+    """Write `poses.json` and `masks/*.png` again; facts about the change.
 
     Masks that were given stay as they are, and so do those of photos where the surface is somewhere else.
     """
     masked = [image for image in poses.images if image.mask is not None]
     if not masked or poses.mask_tolerance_px == 0:
         return {}
-    found = measured_surface(points, poses, RESOLUTION, context, lambda *_: None, lambda path: context.output / path)
-    measured = without_small_parts(found.mesh, SMALL_PARTS)
-    if len(measured.faces) == 0:
-        return {}
-    whole = bridged(Measured(found.grid, measured), CLOSE_REACH, SMALL_PARTS, poses, context)
     masks = {image.name: _read(image, context) for image in masked}
-    surfaces = [Surface(mesh, context.threads) for mesh in (whole, held_faces(measured, masked, masks.values()))]
+    held = Surface(held_faces(shape.measured, masked, masks.values()), context.threads)
     (context.output / FOLDER).mkdir(exist_ok=True)
     changes, refined = [], {}
     for image in masked:
         context.check()
-        mask, shapes = masks[image.name], [silhouette(each, image.camera, image.c2w) for each in surfaces]
-        new = refined_mask(mask, *shapes)
+        mask, at = masks[image.name], (image.camera, image.c2w)
+        new = refined_mask(mask, silhouette(shape.closed, *at), silhouette(held, *at))
         changes.append(alike(mask, new))
         path = f"{FOLDER}/{Path(str(image.mask)).name}"
         Image.fromarray(np.where(new, 255, 0).astype(np.uint8)).save(context.output / path)

@@ -17,6 +17,7 @@ from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks import stage_files
 from tasks.context import Context
+from tasks.dense.common_shape import common_shape, fill_gaps
 from tasks.dense.masks import refine_masks
 from tasks.dense.options import DenseOptions
 from tasks.dense.workset import Workset
@@ -26,7 +27,7 @@ from tasks.stereo.maps import DepthMap, depth_path, write_depth_map
 from tasks.stereo.planar import planes_between
 from tasks.stereo.views import Plan
 
-FUSION_SHARE, MASK_SHARE = 0.1, 0.1
+FUSION_SHARE, SHAPE_SHARE = 0.1, 0.1
 """Of the progress."""
 
 
@@ -48,14 +49,15 @@ def make_dense(options: DenseOptions, context: Context) -> StageResult:
                 work.keep(round_, k, _depth_map(round_, k, plan, work, fusion, options, context))
             done = (round_ + (k + 1) / len(images)) / rounds
             context.progress(
-                (1 - FUSION_SHARE - MASK_SHARE) * done, f"depth of photo {k + 1} of {len(images)}", {"round": round_}
+                (1 - FUSION_SHARE - SHAPE_SHARE) * done, f"depth of photo {k + 1} of {len(images)}", {"round": round_}
             )
     points, rows = _fuse(poses, plan, work, options, context)
     facts: dict[str, Any] = {"photos": len(images), "edge_px": options.edge_px, "points": len(points.xyz)}
     facts["covered"] = round(float(np.mean([row["agreed"] for row in rows])), 4) if rows else 0.0
-    if len(points.xyz) > 0:
-        context.progress(1 - MASK_SHARE, "masks by depth", {})
-        facts |= refine_masks(points, poses, context)
+    context.progress(1 - SHAPE_SHARE, "masks and gaps by depth", {})
+    shape = common_shape(points, poses, context) if len(points.xyz) else None
+    if shape is not None:
+        facts |= {**refine_masks(shape, poses, context), "filled": fill_gaps(shape, images, context)}
     (context.output / DENSE_FACTS_FILE).write_bytes(canonical_json({**facts, "maps": rows}) + b"\n")
     if len(points.xyz) == 0:
         message = f"expected surface points on which {options.least_views + 1} photos agree, found none in the region"
@@ -128,7 +130,7 @@ def _fuse(
         shares = {"filled": maps(k).depth > 0, "agreed": agreed}
         row: dict[str, Any] = {"name": image.name, "sources": [work.images[j].name for j in plan.sources[k]]}
         facts.append(row | {name: round(float(share.mean()), 4) for name, share in shares.items()})
-        share = 1 - FUSION_SHARE - MASK_SHARE + FUSION_SHARE * (k + 1) / len(work.images)
+        share = 1 - FUSION_SHARE - SHAPE_SHARE + FUSION_SHARE * (k + 1) / len(work.images)
         context.progress(share, f"fused photo {k + 1} of {len(work.images)}", {})
     return Points.joined(parts), facts
 

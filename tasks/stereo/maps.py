@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,19 +46,32 @@ def depth_path(image: PosedImage) -> str:
     return f"{DEPTH_FOLDER}/{Path(str(image.image)).stem}.npz"
 
 
-def write_depth_map(path: Path, found: DepthMap) -> None:
-    """Write `depth` float32, `normal` int8 (127 = 1) and `confidence` uint8 (255 = 1), compressed."""
+def write_depth_map(path: Path, found: DepthMap, filled: Float32Array | None = None) -> None:
+    """Write `depth` float32, `normal` int8 (127 = 1) and `confidence` uint8 (255 = 1), compressed.
+
+    Args:
+        filled: [H, W] depth where the map has none, from what others measured; 0 for none. Written as `filled`.
+    """
+    more: dict[str, Any] = {} if filled is None else {"filled": filled.astype(np.float32)}
     with path.open("wb") as file:
         np.savez_compressed(
             file,
             depth=found.depth,
             normal=np.round(found.normal * 127.0).astype(np.int8),
             confidence=np.round(found.confidence * 255.0).astype(np.uint8),
+            **more,
         )
 
 
+def read_filled_depth(path: Path) -> Float32Array:
+    """[H, W] the depth of a file of `write_depth_map`, its gaps filled where others measured them."""
+    with np.load(path) as data:
+        depth: Float32Array = data["depth"]
+        return np.where(depth > 0, depth, data["filled"]) if "filled" in data else depth
+
+
 def read_depth_map(path: Path) -> DepthMap:
-    """Read a file of `write_depth_map`; normals have length one again."""
+    """Read a file of `write_depth_map`, without what was filled; normals have length one again."""
     with np.load(path) as data:
         depth, normal, confidence = data["depth"], data["normal"].astype(np.float32), data["confidence"]
     length = np.linalg.norm(normal, axis=2, keepdims=True)

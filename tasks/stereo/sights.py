@@ -84,10 +84,18 @@ def make_sight(measured: Surface, mask: BoolArray | None, tolerance_px: float, c
 
 def silhouette(surface: Surface, camera: Camera, c2w: Matrix4) -> BoolArray:
     """[H, W] pixels whose rays meet the surface, from either side."""
-    result = np.zeros((camera.height, camera.width), bool)
+    return np.asarray(depth_along(surface, camera, c2w) > 0)
+
+
+def depth_along(surface: Surface, camera: Camera, c2w: Matrix4) -> Float32Array:
+    """[H, W] of the surface along z, from either side; 0 where rays miss it."""
+    depth = np.zeros((camera.height, camera.width), np.float32)
     v, u = np.nonzero(_around(surface, camera, c2w))
-    result[v, u] = surface.cast(*pixel_rays(camera, c2w, np.stack([u, v], 1) + 0.5)).face >= 0
-    return result
+    rays_o, rays_d = pixel_rays(camera, c2w, np.stack([u, v], 1) + 0.5)
+    hits = surface.cast(rays_o, rays_d)
+    met = hits.face >= 0
+    depth[v[met], u[met]] = hits.t[met] * (rays_d[met] @ np.array(c2w)[:3, 2])
+    return depth
 
 
 class Voted(NamedTuple):

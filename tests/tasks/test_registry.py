@@ -59,7 +59,9 @@ def test_a_refining_stage_comes_before_every_other_reader(installed: list[Entry]
     installed += [stage("tidy", ("pose",), ("pose",)), stage("polish", ("surface",), ("surface",))]
     order = ["ingest", "pose", "mask", "dense", "tidy", "train", "surface", "polish", "quality", "publish"]
     assert list(registry.stages()) == order
-    assert registry.refiners(Stage.POSE) == ("mask", "dense", "tidy") and registry.refiners(Stage.SURFACE) == ("polish",)
+    assert registry.refiners(Stage.POSE) == ("mask", "dense", "tidy") and registry.refiners(Stage.SURFACE) == (
+        "polish",
+    )
 
 
 def test_refining_stages_order_themselves(installed: list[Entry]) -> None:

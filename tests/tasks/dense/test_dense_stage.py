@@ -12,7 +12,7 @@ import trimesh
 from pydantic import ValidationError
 
 from infra.storage import FolderStore
-from models.camera import PoseSet
+from models.camera import PoseSet, pixel_rays
 from models.errors import DigitizeError, ReasonCode
 from models.ladder import Ladder
 from models.mesh.io import read_ply
@@ -26,6 +26,7 @@ from tasks.dense.methods import patchmatch
 from tasks.dense.task import run
 from tasks.registry import effective_options, inputs
 from tasks.stereo import kernel
+from tasks.stereo.maps import depth_path, read_depth_map, read_filled_depth
 from tasks.train import task as train_task
 from tasks.train.methods import hash_density, mvs
 from tests.support import make_context, ref_of
@@ -71,6 +72,27 @@ def test_the_points_lie_on_the_body_and_the_files_are_there(dense: Context, pose
     facts = json.loads((dense.output / "dense.json").read_text())
     assert facts["points"] == len(points["xyz"]) and facts["covered"] > 0.2
     assert len(facts["maps"]) == len(names) and all(row["sources"] for row in facts["maps"])
+
+
+@needs_kernel
+def test_gaps_of_maps_are_filled_by_what_the_others_measured(dense: Context, pose_folder: Path) -> None:
+    poses, ball = PoseSet.model_validate_json((pose_folder / "poses.json").read_bytes()), RayCaster(painted(), 2)
+    own, full, right = [], [], []
+    for image in poses.of_split("train"):
+        path = dense.output / depth_path(image)
+        depth, filled = read_depth_map(path).depth, read_filled_depth(path)
+        assert np.array_equal(filled[depth > 0], depth[depth > 0])  # what a photo measured stays
+        camera = image.camera.resized(depth.shape[1], depth.shape[0])
+        rays_o, rays_d = pixel_rays(camera, image.c2w)
+        hits = ball.cast(rays_o, rays_d)
+        shown = (hits.face >= 0).reshape(depth.shape)
+        true = np.where(hits.face >= 0, hits.t, 0.0) * (rays_d @ np.array(image.c2w)[:3, 2])
+        off = np.abs(filled - true.reshape(depth.shape)) < 0.01 * painted().diagonal
+        own.append((depth > 0)[shown].mean())
+        full.append((filled > 0)[shown].mean())
+        right.append(off[shown & (filled > 0) & (depth == 0)].mean())
+    assert np.mean(full) > 0.97 > np.mean(own) + 0.02
+    assert np.mean(right) > 0.85  # the outline is a guess
 
 
 @needs_kernel
