@@ -27,6 +27,8 @@ PHOTOMETRIC_S, GEOMETRIC_S = 18.0, 9.0
 """Core seconds a megapixel, of the photometric pass with four iterations and of each geometric round (AVX-512)."""
 WORKING_BYTES = 120
 """Main memory for each pixel of the photo at work and its sources."""
+SHAPE_S, MASK_S = 20.0, 0.3
+"""Core seconds of the surface of all maps, and of each photo's mask and gaps."""
 POINT_BYTES = 60
 """Main memory for each pixel of a photo that becomes a point of the result."""
 
@@ -53,7 +55,10 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     pixels = photos * _map_megapixels(options, megapixels)
     work = PHOTOMETRIC_S * options.iterations / 4 + GEOMETRIC_S * options.geometric_rounds
     memory = 1.0 + options.photo_memory_gb + WORKING_BYTES * _map_megapixels(options, megapixels) * 1e-3
-    return Estimate(seconds=5.0 + 0.5 * pixels * work, memory_gb=memory + 0.3 * pixels * POINT_BYTES * 1e-3)
+    return Estimate(
+        seconds=5.0 + 0.5 * (pixels * work + SHAPE_S + MASK_S * photos),
+        memory_gb=memory + 0.3 * pixels * POINT_BYTES * 1e-3,
+    )
 
 
 def densify(options: Options, context: Context) -> StageResult:
