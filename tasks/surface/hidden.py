@@ -78,12 +78,15 @@ def hidden_cells(
         check()
         hits = caster.cast(rays_o, np.broadcast_to(way, rays_o.shape))
         out = np.asarray(hits.face < 0)
-        if support is not None:  # what an object stands on closes nothing in
+        if support is not None:  # what an object stands on closes nothing in where cameras see it, beside the object
             met = rays_o + np.where(out, 0.0, hits.t)[:, None] * way
-            out |= heights(support, transform_points(world_from_field, met)) < room
+            low = heights(support, transform_points(world_from_field, met)) < room
+            index = np.rint((met - 2.0 * cell * way + 1.0) / cell).astype(np.int64).clip(0, n - 1)
+            out |= low & seen[index[:, 0], index[:, 1], index[:, 2]]
         return out
 
-    room = 2.0 * similarity_scale(world_from_field) * 2.0 / RESOLUTION
+    seen, cell = ~hidden.reshape(n, n, n), 2.0 / RESOLUTION
+    room = 2.0 * similarity_scale(world_from_field) * cell
     grid.ravel()[chosen] = openness(points[chosen], leads_out) < OPEN
     return np.asarray(grid)
 

@@ -120,3 +120,23 @@ def test_the_dark_under_a_seat_stays_open_though_no_camera_looks_there(ground: b
     seen = [sum(RayCaster(first).visible([[0.0, 0.0, -0.12]], eye, 1e-4)) for eye in from_above]
     assert not any(seen)
     assert not hidden_cells(first, from_above, WORLD, plane)[40:89, 40:89, :59].any()  # between the legs
+
+
+def test_a_hollow_that_the_ground_closes_is_filled() -> None:
+    """The foot of a vase: no camera sees the ground below it."""
+
+    class Foot(SphereField):
+        method = "analytic_foot"
+
+        def distance(self, x: Tensor) -> Tensor:
+            def box(middle: tuple[float, float, float], half: tuple[float, float, float]) -> Tensor:
+                return ((x - x.new_tensor(middle)).abs() - x.new_tensor(half)).amax(dim=-1)
+
+            body = torch.maximum(box((0.0, 0.0, -0.2), (0.4, 0.4, 0.4)), -box((0.0, 0.0, -0.6), (0.3, 0.3, 0.2)))
+            return torch.minimum(body, x[:, 2] + 0.6)
+
+    first = extract(Foot(quantity="sdf"), 64)
+    from_above = [eye for eye in eyes() if eye[2] > 1.0]
+    grid = hidden_cells(first, from_above, WORLD, Plane(normal=(0.0, 0.0, 1.0), offset=0.6))
+    assert grid[50:79, 50:79, 30:35].all()
+    assert not grid[:30].any() and not grid[:, :, 80:].any()
