@@ -51,7 +51,7 @@ def test_two_wrong_masks_are_mended_by_what_the_others_and_stereo_hold(tmp_path:
     exact, wrong = tmp_path / "exact", tmp_path / "wrong"
     write_pose(exact, painted(), views=VIEWS)
     poses = write_wrong_masks(wrong)
-    context = stage(tmp_path / "run", wrong)
+    context = stage(tmp_path / "run", wrong, iterations=2, geometric_rounds=1)
     result = run(context.request, context)
     assert result.verdict is Verdict.ACCEPT
     assert result.facts["masks_refined"] == VIEWS and 0.9 < result.facts["masks_alike"] < 1.0
