@@ -85,7 +85,7 @@ def hidden_cells(
             out |= low & seen[index[:, 0], index[:, 1], index[:, 2]]
         return out
 
-    seen, cell = ~hidden.reshape(n, n, n), 2.0 / RESOLUTION
+    seen, cell = (above & ~hidden).reshape(n, n, n), 2.0 / RESOLUTION
     room = 2.0 * similarity_scale(world_from_field) * cell
     grid.ravel()[chosen] = openness(points[chosen], leads_out) < OPEN
     return np.asarray(grid)

@@ -13,7 +13,7 @@ from tasks.surface.options import IsosurfaceOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "11"
+VERSION = "12"
 ACCEPTS = {"train": ("field",)}
 _ALL = ("glb", "glb_draco", "usdz", "obj", "ply", "stl")
 PRESETS: dict[str, dict[str, object]] = {

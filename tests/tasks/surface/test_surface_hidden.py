@@ -122,8 +122,9 @@ def test_the_dark_under_a_seat_stays_open_though_no_camera_looks_there(ground: b
     assert not hidden_cells(first, from_above, WORLD, plane)[40:89, 40:89, :59].any()  # between the legs
 
 
-def test_a_hollow_that_the_ground_closes_is_filled() -> None:
-    """The foot of a vase: no camera sees the ground below it."""
+@pytest.mark.parametrize("below", [0.0, 0.2])
+def test_a_hollow_that_the_ground_closes_is_filled(below: float) -> None:
+    """The foot of a vase: no camera sees the ground below it, where a field may be hollow, too."""
 
     class Foot(SphereField):
         method = "analytic_foot"
@@ -133,7 +134,8 @@ def test_a_hollow_that_the_ground_closes_is_filled() -> None:
                 return ((x - x.new_tensor(middle)).abs() - x.new_tensor(half)).amax(dim=-1)
 
             body = torch.maximum(box((0.0, 0.0, -0.2), (0.4, 0.4, 0.4)), -box((0.0, 0.0, -0.6), (0.3, 0.3, 0.2)))
-            return torch.minimum(body, x[:, 2] + 0.6)
+            pit = box((0.0, 0.0, -0.6), (0.3, 0.3, below))
+            return torch.minimum(body, torch.maximum(x[:, 2] + 0.6, -pit))
 
     first = extract(Foot(quantity="sdf"), 64)
     from_above = [eye for eye in eyes() if eye[2] > 1.0]
