@@ -12,6 +12,7 @@ start; the load is printed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +116,24 @@ def measure(folder: Path, quick: bool, style: str, tree: Path = ROOT) -> dict[st
     }
 
 
-def measure_against(commit: str, folder: Path, quick: bool, style: str) -> dict[str, Any]:
-    """The line of another commit on the photographs that `measure` left in `folder`, and how far ours falls behind."""
+@contextlib.contextmanager
+def checked_out(commit: str, folder: Path) -> Iterator[Path]:
+    """A tree of another commit in `folder/tree`, its kernels built; gone afterwards."""
     tree = folder / "tree"
     subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(tree), commit], cwd=ROOT, check=True)
     try:
         subprocess.run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=tree, check=True)
+        yield tree
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
+
+
+def measure_against(commit: str, folder: Path, quick: bool, style: str) -> dict[str, Any]:
+    """The line of another commit on the photographs that `measure` left in `folder`, and how far ours falls behind."""
+    with checked_out(commit, folder) as tree:
         other = folder / "other"
         shutil.copytree(folder / "demo", other / "demo", ignore=shutil.ignore_patterns("store", "published"))
         return measure(other, quick, style, tree)
-    finally:
-        subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
 
 
 def _behind(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:

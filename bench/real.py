@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.line import ROOT
+from bench.line import ROOT, checked_out
 from bench.real_peer import NAMES as PEER_NAMES
 from bench.real_peer import peer_figures
 from bench.real_rows import HEIGHT, NOT_MEASURED, OBJECTS, QUICK, VIEWS, WIDTH, phone_rows, real_row
-from bench.real_variants import Older
+from bench.real_variants import OLDER
 
 ROWS = ROOT / ".bench" / "real.json"
 POT = {
@@ -91,10 +91,10 @@ def main() -> None:
     everything = arguments.all and not arguments.quick
     names = ["flask"] if arguments.quick else [name for name in arguments.objects.split(",") if name]
     size = QUICK if arguments.quick else {"views": VIEWS, "width": WIDTH, "height": HEIGHT}
-    with contextlib.ExitStack() as stack:
-        older = (
-            stack.enter_context(Older(Path(stack.enter_context(tempfile.TemporaryDirectory())))) if everything else None
-        )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        checked_out(OLDER, Path(folder)) if everything else contextlib.nullcontext() as older,
+    ):
         phone = phone_rows(names, arguments.data, size, arguments.method, older)
     real = {} if arguments.quick else real_rows(arguments.data, arguments.method, everything)
     bad = bad_rows(KINDS, SIZE, arguments.method) if everything else {}

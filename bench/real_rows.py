@@ -16,7 +16,7 @@ from bench.line import ROOT, digitize
 from bench.real_peer import PEERED, peer_rows
 from bench.real_scene import scene_figures
 from bench.real_texture import texture_gap
-from bench.real_variants import STANDARD, VARIANTS, Older, variant, variant_rows
+from bench.real_variants import STANDARD, VARIANTS, older_row, variant, variant_rows
 
 NOT_MEASURED = "not measured"
 OBJECTS = ("flask", "spot", "avocado", "chair", "knot", "glossy")
@@ -145,12 +145,12 @@ def mask_iou(row: dict[str, Any], truth: Path) -> list[float]:
 
 
 def phone_rows(
-    names: list[str], data: Path, size: dict[str, int], method: str | None, older: Older | None = None
+    names: list[str], data: Path, size: dict[str, int], method: str | None, older: Path | None = None
 ) -> dict[str, dict[str, Any]]:
     """One row an object.
 
     Args:
-        older: rows of all variants stand in each object's `variants` then, that commit's among them.
+        older: the tree of an older commit: rows of all variants stand in each object's `variants` then, its own too.
     """
     rows = {}
     for name in names:
@@ -163,7 +163,7 @@ def phone_rows(
             row = phone_row(name, batch, size is QUICK)
             if older is not None:
                 wanted = [*VARIANTS, *(["standard"] if name in STANDARD else [])]
-                row["variants"] = variant_rows(batch, wanted, run) | {"older": older.row(batch, run)}
+                row["variants"] = variant_rows(batch, wanted, run) | {"older": older_row(batch, older, run)}
             rows[name] = {key: value for key, value in row.items() if not key.endswith("_folder")}
             print(name, json.dumps(rows[name]), flush=True)
     return rows

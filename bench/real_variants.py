@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-from bench.line import ROOT
 
 OLDER = "117bf8f~1"
 """Before the first commit of phone-style captures."""
@@ -63,45 +59,31 @@ def variant_rows(batch: Path, names: Iterable[str], run: Run) -> dict[str, dict[
     return rows
 
 
-class Older:
-    """A checkout of an older commit with its kernels built, for the time of a `with` block."""
+def older_row(batch: Path, tree: Path, run: Callable[[Path, Path], dict[str, Any]]) -> dict[str, Any]:
+    """The row of a capture by the defaults of an older commit, in a store of its own.
 
-    def __init__(self, folder: Path, commit: str = OLDER) -> None:
-        self.tree, self.commit = folder / "older", commit
-
-    def __enter__(self) -> Older:
-        add = ["git", "worktree", "add", "--detach", "--quiet", str(self.tree), self.commit]
-        subprocess.run(add, cwd=ROOT, check=True)
-        subprocess.run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=self.tree, check=True)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        subprocess.run(["git", "worktree", "remove", "--force", str(self.tree)], cwd=ROOT, check=True)
-
-    def row(self, batch: Path, run: Callable[[Path, Path], dict[str, Any]]) -> dict[str, Any]:
-        """The row of a capture by that commit's own defaults, in a store of its own.
-
-        Args:
-            run: of a specification and a tree.
-        """
-        folder = batch.parent / "older"
-        folder.mkdir()
-        spec = yaml.safe_load(batch.read_text())
-        (asset,) = spec["assets"]
-        kept = {key: asset[key] for key in ("id", "scale", "truth") if key in asset}
-        photos = asset["photos"] if Path(asset["photos"]).is_absolute() else str(batch.parent / asset["photos"])
-        if "truth" in kept:
-            kept["truth"] = str(batch.parent / kept["truth"])
-        plain: dict[str, Any] = {
-            "name": "older",
-            "preset": "preview",
-            "store": "store",
-            "publish": [{"to": "published"}],
-        }
-        plain |= {"assets": [{**kept, "photos": photos}]} | ({"gates": spec["gates"]} if "gates" in spec else {})
-        (folder / "batch.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
-        found = run(folder / "batch.yaml", self.tree)
-        shutil.rmtree(folder)
-        row = {key: value for key, value in found.items() if not key.endswith("_folder")}
-        print(batch.parent.name, "older", json.dumps(row), flush=True)
-        return row
+    Args:
+        tree: where that commit is checked out.
+        run: of a specification and a tree.
+    """
+    folder = batch.parent / "older"
+    folder.mkdir()
+    spec = yaml.safe_load(batch.read_text())
+    (asset,) = spec["assets"]
+    kept = {key: asset[key] for key in ("id", "scale", "truth") if key in asset}
+    photos = asset["photos"] if Path(asset["photos"]).is_absolute() else str(batch.parent / asset["photos"])
+    if "truth" in kept:
+        kept["truth"] = str(batch.parent / kept["truth"])
+    plain: dict[str, Any] = {
+        "name": "older",
+        "preset": "preview",
+        "store": "store",
+        "publish": [{"to": "published"}],
+    }
+    plain |= {"assets": [{**kept, "photos": photos}]} | ({"gates": spec["gates"]} if "gates" in spec else {})
+    (folder / "batch.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+    found = run(folder / "batch.yaml", tree)
+    shutil.rmtree(folder)
+    row = {key: value for key, value in found.items() if not key.endswith("_folder")}
+    print(batch.parent.name, "older", json.dumps(row), flush=True)
+    return row

@@ -10,7 +10,7 @@ import pytest
 
 from bench import real_rows
 from bench.real_rows import run, write_real
-from bench.real_variants import STANDARD, VARIANTS, Older, variant
+from bench.real_variants import STANDARD, VARIANTS, older_row, variant
 from models.spec_yaml import load_spec
 
 
@@ -69,7 +69,7 @@ def test_an_older_commit_gets_the_photos_and_nothing_that_it_does_not_know(batch
         seen["spec"] = load_spec(path).spec
         return {"verdict": "accept", "surface_folder": str(tree)}
 
-    assert Older(batch.parent).row(batch, record) == {"verdict": "accept"}
+    assert older_row(batch, batch.parent / "tree", record) == {"verdict": "accept"}
     spec = seen["spec"]
     assert not spec.stages and spec.assets[0].photos == str(batch.parent / "photos")
     assert set(STANDARD) < set(real_rows.OBJECTS) and not (batch.parent / "older").exists()
