@@ -23,8 +23,11 @@ SIGHTS = 3
 OPEN = 0.15
 """Share of all directions that lead out of a place from which on it is no void: the dark under a seat is open though no
 camera looks up there."""
-FIRST_WAYS, WAYS = 16, 64
-"""Directions looked along from every place, and from those that one of the first leads out of."""
+FIRST_DIRECTIONS, DIRECTIONS = 16, 64
+"""Looked along from every place, and from those that one of the first leads out of."""
+
+LeadsOut = Callable[[FloatArray, FloatArray], npt.NDArray[np.bool_]]
+"""Whether rays from places [N, 3] along one direction [3] leave the object: [N]."""
 
 
 def hidden_cells(
@@ -72,39 +75,52 @@ def hidden_cells(
     regions, _ = label(grid)
     open_ended = np.unique(np.concatenate([regions.take((0, -1), axis=k).ravel() for k in range(3)]))
     grid &= ~np.isin(regions, open_ended[open_ended > 0])
-    chosen = np.flatnonzero(grid)
-
-    def leads_out(rays_o: FloatArray, way: FloatArray) -> npt.NDArray[np.bool_]:
-        check()
-        hits = caster.cast(rays_o, np.broadcast_to(way, rays_o.shape))
-        out = np.asarray(hits.face < 0)
-        if support is not None:  # what an object stands on closes nothing in where cameras see it, beside the object
-            met = rays_o + np.where(out, 0.0, hits.t)[:, None] * way
-            low = heights(support, transform_points(world_from_field, met)) < room
-            index = np.rint((met - 2.0 * cell * way + 1.0) / cell).astype(np.int64).clip(0, n - 1)
-            out |= low & seen[index[:, 0], index[:, 1], index[:, 2]]
-        return out
-
-    seen, cell = (above & ~hidden).reshape(n, n, n), 2.0 / RESOLUTION
-    room = 2.0 * similarity_scale(world_from_field) * cell
-    grid.ravel()[chosen] = openness(points[chosen], leads_out) < OPEN
+    chosen = np.nonzero(grid.ravel())[0]
+    leads_out = _exits(caster, (above & ~hidden).reshape(n, n, n), world_from_field, support, check)
+    np.put(grid, chosen, openness(points[chosen], leads_out) < OPEN)
     return np.asarray(grid)
 
 
-def openness(points: FloatArray, leads_out: Callable[[FloatArray, FloatArray], npt.NDArray[np.bool_]]) -> FloatArray:
-    """[N] share of directions, spread evenly, that lead out from points [N, 3]; 0 where none of the first does.
+def _exits(
+    caster: RayCaster,
+    seen: npt.NDArray[np.bool_],
+    world_from_field: Matrix4,
+    support: Plane | None,
+    check: Callable[[], None],
+) -> LeadsOut:
+    """Tells where rays leave the object: they meet nothing, or the support beside it.
 
     Args:
-        leads_out: of places [M, 3] along one direction [3].
+        seen: [n, n, n] points of the grid above the support that cameras see. Ground that none sees, as below the foot
+            of a vase, closes a hollow; ground under a seat is seen from aside.
     """
+    cell = 2.0 / RESOLUTION
+    room = 2.0 * similarity_scale(world_from_field) * cell
+
+    def leads_out(rays_o: FloatArray, direction: FloatArray) -> npt.NDArray[np.bool_]:
+        check()
+        hits = caster.cast(rays_o, np.broadcast_to(direction, rays_o.shape))
+        out = np.asarray(hits.face < 0)
+        if support is None:
+            return out
+        met = rays_o + np.where(out, 0.0, hits.t)[:, None] * direction
+        low = heights(support, transform_points(world_from_field, met)) < room
+        before = np.rint((met - 2.0 * cell * direction + 1.0) / cell).astype(np.int64).clip(0, RESOLUTION)
+        return np.asarray(out | (low & seen[before[:, 0], before[:, 1], before[:, 2]]))
+
+    return leads_out
+
+
+def openness(points: FloatArray, leads_out: LeadsOut) -> FloatArray:
+    """[N] share of directions, spread evenly, that lead out from points [N, 3]; 0 where none of the first does."""
     found = np.zeros(len(points))
-    for way in _spread(FIRST_WAYS):
-        found += leads_out(points, way)
+    for direction in _spread(FIRST_DIRECTIONS):
+        found += leads_out(points, direction)
     some = np.flatnonzero(found)
     found[some] = 0.0
-    for way in _spread(WAYS):
-        found[some] += leads_out(points[some], way)
-    return found / WAYS
+    for direction in _spread(DIRECTIONS):
+        found[some] += leads_out(points[some], direction)
+    return found / DIRECTIONS
 
 
 def _spread(count: int) -> FloatArray:
