@@ -26,6 +26,10 @@ from tasks.stereo.tsdf import Grid, tsdf_grid, zero_level
 PIXELS = 2.5
 """Of a photo's long edge for each voxel along the region's side where photos vote on free space: an object that fills
 half of the photo has about a pixel a voxel."""
+RESOLUTION = 160
+"""Voxels along the region's side of the surface that guides fields and mends masks and maps."""
+CLOSE_REACH, SMALL_PARTS = 0.15, 0.01
+"""As the `mvs` method's options, for that surface."""
 Report = Callable[[float, str], None]
 """Takes the share done and what is done."""
 Fetch = Callable[[str], Path]
@@ -60,7 +64,20 @@ def measured_surface(
     return Measured(grid, zero_level(grid, poses.world_from_field))
 
 
-def bridged(measured: Measured, reach: float, small_parts: float, poses: PoseSet, context: Context) -> Mesh:
+def guiding_surface(points: Points, poses: PoseSet, context: Context, fetch: Fetch | None = None) -> Measured | None:
+    """The measured surface at RESOLUTION, without small parts; None where the maps hold none. `fetch` as above."""
+    found = measured_surface(points, poses, RESOLUTION, context, lambda *_: None, fetch)
+    mesh = without_small_parts(found.mesh, SMALL_PARTS)
+    return Measured(found.grid, mesh) if len(mesh.faces) else None
+
+
+def bridged(
+    measured: Measured,
+    poses: PoseSet,
+    context: Context,
+    reach: float = CLOSE_REACH,
+    small_parts: float = SMALL_PARTS,
+) -> Mesh:
     """The measured surface with its gaps closed, but for what photos see through; as it is where nothing would be left.
 
     Args:

@@ -10,16 +10,10 @@ import numpy as np
 from models.camera import PosedImage, PoseSet
 from models.mesh.mesh import Mesh
 from tasks.context import Context
-from tasks.dense_surface import Measured, bridged, measured_surface
+from tasks.dense_surface import bridged, guiding_surface
 from tasks.stereo.fusion import Points
 from tasks.stereo.maps import depth_path, read_depth_map, write_depth_map
 from tasks.stereo.sights import Surface, depth_along
-from tasks.stereo.surface import without_small_parts
-
-RESOLUTION = 160
-"""Voxels along the region's side."""
-CLOSE_REACH, SMALL_PARTS = 0.15, 0.01
-"""As the `mvs` method's."""
 
 
 class CommonShape(NamedTuple):
@@ -33,14 +27,12 @@ class CommonShape(NamedTuple):
 
 def common_shape(points: Points, poses: PoseSet, context: Context) -> CommonShape | None:
     """The surface of the depth maps that this attempt wrote; None where they hold none."""
-    found = measured_surface(points, poses, RESOLUTION, context, lambda *_: None, lambda path: context.output / path)
-    measured = without_small_parts(found.mesh, SMALL_PARTS)
-    if len(measured.faces) == 0:
+    found = guiding_surface(points, poses, context, lambda path: context.output / path)
+    if found is None:
         return None
-    closed = measured
-    if any(image.mask for image in poses.images):
-        closed = bridged(Measured(found.grid, measured), CLOSE_REACH, SMALL_PARTS, poses, context)
-    return CommonShape(measured, Surface(closed, context.threads))
+    masked = any(image.mask for image in poses.images)
+    closed = bridged(found, poses, context) if masked else found.mesh
+    return CommonShape(found.mesh, Surface(closed, context.threads))
 
 
 def fill_gaps(shape: CommonShape, images: Sequence[PosedImage], context: Context) -> float:

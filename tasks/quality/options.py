@@ -31,7 +31,8 @@ class QualityOptions(Record):
     """Held-out photos whose depth is estimated, to tell without a truth what the mesh lacks and what is wrong with it
     (`completeness_dense`, `precision_dense`); 0 leaves that out."""
     stereo_edge_px: int = Field(default=640, ge=64)
-    """Longer side of those depth maps; time grows with its square."""
+    """Longer side of those depth maps where the object spans 0.6 of a photo; where it spans less they are larger, up to
+    the photos' own size. Time grows with its square."""
     report_views: int = Field(default=4, ge=0)
     """Held-out photos shown in the report."""
     report_edge_px: int = Field(default=440, ge=64)

@@ -83,7 +83,8 @@ def _above(xyz: FloatArray, poses: PoseSet, support_cut: bool) -> BoolArray:
 
 
 def _edge_px(poses: PoseSet, edge_px: int) -> int:
-    """The long edge of depth maps in which the region spans as many pixels as it should; at most the photos' own."""
+    """The long edge of depth maps in which the region spans FILLED of `edge_px`, at least `edge_px`; photos that are
+    smaller stay as they are."""
     side, middle = 2.0 * similarity_scale(poses.world_from_field), np.array(poses.world_from_field)[:3, 3]
     spans = []
     for image in poses.images:
@@ -181,6 +182,4 @@ class _Maps:
         others = [self._photo(j) for j in sources]
         seed = self._context.request.seed + k
         settings = estimate.StereoSettings(worst_cost=0.5)
-        photo = self._photo(k)
-        found = estimate.estimate(photo, others, settings, self._ranges[k], seed, self._context.threads)
-        return found
+        return estimate.estimate(self._photo(k), others, settings, self._ranges[k], seed, self._context.threads)

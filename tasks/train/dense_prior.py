@@ -17,19 +17,13 @@ from models.camera import PoseSet, similarity_scale, transform_points
 from models.fields.occupancy import cell_centres
 from models.mesh.mesh import Mesh
 from tasks.context import Context
-from tasks.dense_surface import Measured, bridged, measured_surface, read_dense_points, sights
+from tasks.dense_surface import Measured, bridged, guiding_surface, read_dense_points, sights
 from tasks.stereo.fusion import Points
 from tasks.stereo.sights import vote
 from tasks.stereo.signed_grid import signed_grid
-from tasks.stereo.surface import without_small_parts
 from tasks.stereo.tsdf import TRUNCATION
 from tasks.train.initial_shape import SIDE, distances
 
-RESOLUTION = 160
-"""Voxels along the region's side of the surface that the first shape and the free space are read from."""
-CLOSE_REACH = 0.15
-"""As the `mvs` method's."""
-SMALL_PARTS = 0.01
 OUTSIDE_CELLS = 2.0
 """Cells that the surface may move outwards from the first shape where photos do not ask for more."""
 EMPTY_CELLS = 8.0
@@ -103,18 +97,14 @@ def read_dense_prior(poses: PoseSet, cells: int, masks: bool, whole: bool, conte
         whole: whether photos are learned with what lies outside their masks: the support is part of the shape then.
     """
 
-    def report(share: float, message: str) -> None:
-        context.progress(0.0, message, {})
-
     found = read_dense_points(context)
     points = _in_field(found, poses)
-    measured = measured_surface(found, poses, RESOLUTION, context, report)
-    mesh = without_small_parts(measured.mesh, SMALL_PARTS)
-    if len(points.x) == 0 or len(mesh.faces) == 0:
+    context.progress(0.0, "surface of the depth maps", {})
+    measured = guiding_surface(found, poses, context)
+    if len(points.x) == 0 or measured is None:
         return None
     context.progress(0.0, "free space", {})
-    measured = Measured(measured.grid, mesh)
-    shape = _shape(bridged(measured, CLOSE_REACH, SMALL_PARTS, poses, context), poses)
+    shape = _shape(bridged(measured, poses, context), poses)
     away = _resampled(shape, cells)
     clear, hidden = _votes(measured, cells, poses, masks, context)
     if whole and poses.support is not None:

@@ -44,7 +44,7 @@ def mesh_of_depth(
     close = close_reach > 0 and any(image.mask for image in poses.images)
     if close:
         context.progress(0.9, "closing gaps", {})
-        whole = bridged(Measured(raw.grid, mesh), close_reach, small_parts, poses, context)
+        whole = bridged(Measured(raw.grid, mesh), poses, context, close_reach, small_parts)
         mesh = finished(whole, points, context.check)
     facts = {
         "surface": surface,

@@ -28,13 +28,14 @@ from tasks.commit import run_stage
 from tasks.context import Context
 from tasks.pose.undistort import Pinhole, undistorted_mask
 from tasks.sample.phone_capture import write_phone_sample
-from tasks.stage_files import read_poses
+from tasks.stage_files import fetch_picture, read_poses
 from tests.flows.test_cli import ask, tell
 from tests.support import make_context
 
 import pycolmap  # isort: skip
 
 LEFT_OUT = "IMG_0003.jpg"
+STAGES = {"ingest": {"options": {"max_edge_px": 480}}, "pose": {"options": {"max_features": 2500}}}
 Door = Callable[[StageRequest, Context], StageResult]
 Mask = npt.NDArray[np.bool_]
 
@@ -110,7 +111,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phone_sample(folder, views=14, width=720, height=540, seed=1, cell_m=0.004)
     spec = folder / "batch.yaml"
     batch = yaml.safe_load(spec.read_text())
-    batch["stages"] = {"ingest": {"options": {"max_edge_px": 480}}, "pose": {"options": {"max_features": 2500}}}
+    batch["stages"] = STAGES
     batch["assets"][0]["scale"] = {"kind": "none"}
     batch["assets"][0].pop("truth", None)
     spec.write_text(yaml.safe_dump(batch))
@@ -161,6 +162,31 @@ def test_masks_lie_on_the_photos_as_taken_and_come_back_as_they_were(capture: Pa
     assert set(after) == set(written) == set(before)
     overlaps = [overlap(before[name], after[name]) for name in after]
     assert min(overlaps) > 0.998, overlaps
+
+
+def test_masks_are_written_as_dense_stereo_refined_them(capture: Path, tmp_path: Path) -> None:
+    def halved(request: StageRequest, context: Context) -> StageResult:
+        """A dense stage that leaves the upper half of every mask."""
+        poses = read_poses(context)
+        (context.output / "masks").mkdir()
+        for image in poses.images:
+            if image.mask:
+                mask = read_mask(fetch_picture(context, image.mask))
+                mask[np.nonzero(mask.any(1))[0].mean().astype(int) :] = False
+                Image.fromarray(mask.astype(np.uint8) * 255).save(context.output / image.mask)
+        (context.output / POSES_FILE).write_bytes(canonical_json(poses))
+        return StageResult()
+
+    spec = copy_of(capture, tmp_path)
+    spec.write_text(yaml.safe_dump({**yaml.safe_load(spec.read_text()), "stages": {**STAGES, "train": "mvs"}}))
+    shutil.copytree(capture.parent / "store", tmp_path / "store")
+    doors = {Stage.INGEST: None, Stage.POSE: None, Stage.MASK: found_masks(capture.parent), Stage.DENSE: halved}
+    commit(spec, doors)
+    written = ask("masks", spec, asset_of(spec), tmp_path / "masks")["masks"]
+    assert written
+    for file in written.values():
+        mask, truth = read_mask(tmp_path / "masks" / file), read_mask(capture.parent / "truth" / "masks" / file)
+        assert 0.2 < mask.sum() / truth.sum() < 0.8
 
 
 def test_what_is_told_to_people(capture: Path, tmp_path: Path) -> None:
