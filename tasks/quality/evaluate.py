@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.artifacts import ASSET_FILE, MASK_FACTS_FILE, POSE_FACTS_FILE, QUALITY_FILE, SURFACE_FILE, TRAIN_FILE
+from models.artifacts import (
+    ASSET_FILE,
+    DENSE_FACTS_FILE,
+    MASK_FACTS_FILE,
+    POSE_FACTS_FILE,
+    QUALITY_FILE,
+    SURFACE_FILE,
+    TRAIN_FILE,
+)
 from models.camera import Camera, PosedImage, PoseSet
 from models.digest import canonical_json
 from models.mesh.mesh import Mesh
@@ -104,7 +112,7 @@ def evaluate(options: QualityOptions, context: Context) -> QualityReport:
         training=read_facts(context, Stage.TRAIN, TRAIN_FILE),
         surface=surface_facts,
         settings=_settings(context),
-        masks=read_facts(context, Stage.POSE, MASK_FACTS_FILE),
+        masks=_mask_facts(context),
     )
     write_report(evidence, options, context)
     context.progress(1.0, "report written", {})
@@ -195,6 +203,12 @@ class _Masks:
         if self._above is not None:
             return silhouette_mask(self._above, camera, image.c2w), "region_above_support"
         return region, "region"
+
+
+def _mask_facts(context: Context) -> dict[str, Any]:
+    """What the mask stage says, and what the dense stage changed; empty where no masks were looked for."""
+    facts, dense = (read_facts(context, Stage.POSE, path) for path in (MASK_FACTS_FILE, DENSE_FACTS_FILE))
+    return facts | {key: dense[key] for key in ("masks_refined", "masks_alike") if facts and key in dense}
 
 
 def _settings(context: Context) -> list[dict[str, Any]]:

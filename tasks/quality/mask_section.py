@@ -62,7 +62,7 @@ def mask_section(
     """The section; None for captures that were never masked.
 
     Args:
-        facts: the mask stage's, empty where it did not run.
+        facts: the mask stage's, empty where it did not run, and what the dense stage changed.
         options: the mask stage's.
         edge_px: longer side of the pictures.
     """
@@ -100,7 +100,13 @@ def _summary(facts: dict[str, Any]) -> str:
     else:
         how = "found by the network U²-Net-p"
     missing = " Its weights were not installed where the run was planned." if facts.get("weights_missing") else ""
-    return f"Nobody drew them. They were {how}, and checked against the cameras and each other.{missing}"
+    refined = ""
+    if facts.get("masks_refined"):
+        refined = (
+            f" Dense stereo refined those of {facts['masks_refined']} photos; on average they overlap with those of "
+            f"before by {float(facts['masks_alike']):.1%}."
+        )
+    return f"Nobody drew them. They were {how}, and checked against the cameras and each other.{refined}{missing}"
 
 
 def _figures(facts: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str, str, str]]:

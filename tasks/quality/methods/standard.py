@@ -12,7 +12,7 @@ from tasks.quality.options import QualityOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "8"
+VERSION = "9"
 EXTERNAL = ("truth",)
 FILLED_IN = ("stepped_down",)
 

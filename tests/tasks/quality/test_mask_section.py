@@ -65,10 +65,12 @@ def test_the_report_shows_outlines_figures_and_each_photo(
     capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (capture.folder("pose") / "mask.json").write_text(json.dumps(FACTS))
+    (capture.folder("pose") / "dense.json").write_text(json.dumps({"masks_refined": 12, "masks_alike": 0.9713}))
     page = judged(monkeypatch, capture, truth=False)[2]
     Page(page)
     (part,) = re.findall(r"<h2>Masks</h2>.*?</section>", page, re.S)
     text = html.unescape(part)
+    assert "Dense stereo refined those of 12 photos; on average they overlap with those of before by 97.1%" in text
     assert "found by the network U²-Net-p" in text and "not believed" in text and "25.0%" in text
     assert "97 %" in text and "1,500" in text and "2 px" in text and "&lt;b&gt;too little" in part
     assert 'src="http' not in page and 'href="http' not in page
