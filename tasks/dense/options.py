@@ -24,7 +24,7 @@ class DenseOptions(Record):
     """Sweeps at the coarsest size. Raise it when maps stay noisy where there is texture."""
     levels: int = Field(default=3, ge=1, le=5)
     """Sizes of a photo, each half of the one before. Raise it for large parts without texture."""
-    geometric_rounds: int = Field(default=2, ge=0, le=4)
+    geometric_rounds: int = Field(default=3, ge=0, le=6)
     """Rounds in which depth maps are judged by each other. Lower it to save time on well-textured objects."""
     planar_weight: float = Field(default=1.0, ge=0)
     """Cost of leaving, where a photo is plain, the planes between the pixels around; 0 for no such planes. Lower it for

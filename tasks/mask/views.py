@@ -51,7 +51,7 @@ def depth_views(photos: MaskPhotos, chosen: list[int], edge_px: int, context: Co
         seen[k, photos.seen_by[index]] = True
     plan = views.make_plan(images, photos.poses.world_from_field, photos.points.xyz, seen, SOURCES)
     small = [_small_photo(photos, image, index, edge_px) for image, index in zip(images, chosen, strict=True)]
-    settings = estimate.StereoSettings(iterations=3, worst_cost=WORST_COST)
+    settings = estimate.StereoSettings(iterations=3, geometric_iterations=2, worst_cost=WORST_COST)
     seed, threads, count = context.request.seed, context.threads, 2 * len(images)
     first: list[DepthMap] = []
     for k in range(len(images)):

@@ -29,7 +29,7 @@ class StereoSettings(Record):
 
     iterations: int = 4
     """Sweeps of the coarsest level; each finer level takes one less, two at least."""
-    geometric_iterations: int = 2
+    geometric_iterations: int = 1
     """Sweeps of a geometric round."""
     geometric_weight: float = 0.2
     """Cost of a pixel of forward-backward error (ACMM)."""

@@ -176,17 +176,18 @@ class Fusion:
         """Which points view j shows as well: their indices, j's pixels (rows, columns), and j's own points."""
         found, view, s = self._load(j), self._views[j], self._settings
         uv, z = projected(view, xyz)
-        inside = (z > 0) & (uv >= 0).all(1) & (uv < [view.camera.width, view.camera.height]).all(1)
-        index = np.flatnonzero(inside)
-        c, r = uv[index].astype(np.int64).T
+        u, v = uv.T
+        index = np.flatnonzero((z > 0) & (u >= 0) & (v >= 0) & (u < view.camera.width) & (v < view.camera.height))
+        z, r, c = z[index], v[index].astype(np.int64), u[index].astype(np.int64)
         depth = found.depth[r, c]
-        near = (depth > 0) & (np.abs(depth - z[index]) < s.most_depth * z[index])
-        index, r, c = index[near], r[near], c[near]
-        theirs = back_project(view, np.stack([c, r], 1) + 0.5, found.depth[r, c])
+        near = (depth > 0) & (np.abs(depth - z) < s.most_depth * z)
+        index, r, c, depth = index[near], r[near], c[near], depth[near]
+        theirs = back_project(view, np.stack([c, r], 1) + 0.5, depth)
         back, _ = projected(self._views[k], theirs)
+        u, v = (back - pixels[index]).T
+        good = np.hypot(u, v) < s.most_error_px
         other = found.normal[r, c].astype(np.float64) @ np.array(view.c2w)[:3, :3].T
-        good = np.linalg.norm(back - pixels[index], axis=1) < s.most_error_px
-        good &= (other * normal[index]).sum(1) > np.cos(np.radians(s.most_normal_deg))
+        good &= np.einsum("ij,ij->i", other, normal[index]) > np.cos(np.radians(s.most_normal_deg))
         return index[good], (r[good], c[good]), theirs[good]
 
 

@@ -12,7 +12,7 @@ from tasks.dense.options import DenseOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "6"
+VERSION = "7"
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"edge_px": 640},
     "standard": {"edge_px": 960},
@@ -23,7 +23,7 @@ LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time={**_SMALLER, "iterations": 
 
 Options = DenseOptions
 
-PHOTOMETRIC_S, GEOMETRIC_S = 18.0, 9.0
+PHOTOMETRIC_S, GEOMETRIC_S = 12.0, 4.5
 """Core seconds a megapixel, of the photometric pass with four iterations and of each geometric round (AVX-512)."""
 WORKING_BYTES = 120
 """Main memory for each pixel of the photo at work and its sources."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tasks.mask.gate import Judgement
     from tasks.mask.photos import MaskPhotos, PhotoMask
 
-VERSION = "4"
+VERSION = "5"
 PRESETS: dict[str, dict[str, object]] = {}
 
 

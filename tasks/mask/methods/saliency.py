@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tasks.saliency.network import OnnxNetwork
     from tasks.silhouettes.hull import Mask
 
-VERSION = "5"
+VERSION = "6"
 PRESETS: dict[str, dict[str, object]] = {}
 _HULL_DILATION = 0.03
 """How far beyond the hull a photo may show the object, as a share of its size."""

@@ -12,7 +12,7 @@ from tasks.quality.options import QualityOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "9"
+VERSION = "10"
 EXTERNAL = ("truth",)
 FILLED_IN = ("stepped_down",)
 

@@ -172,12 +172,12 @@ class Sweep {
     return found;
   }
 
-  // The plane of least cost in each of eight areas: four wedges beside the pixel, four arms further out.
+  // The plane of least cost in each area: four wedges beside the pixel and, while exploring, four arms further out.
   int candidates(int x, int y, int* found) const {
     static const int along[4][2] = {{0, -1}, {0, 1}, {-1, 0}, {1, 0}};
     int count = 0;
     for (const auto& a : along)
-      for (int area = 0; area < 2; ++area) {
+      for (int area = 0; area < (set_.explore ? 2 : 1); ++area) {
         int best = -1;
         auto look = [&](int i, int j) {
           if (i < 0 || j < 0 || i >= set_.width || j >= set_.height) return;

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.dense.options import DenseOptions
 from tasks.stereo import kernel
 from tasks.stereo.estimate import StereoSettings, estimate, refine
 from tasks.stereo.maps import DepthMap, read_depth_map, write_depth_map
@@ -24,14 +25,20 @@ def first_map(scene: Shots, k: int) -> DepthMap:
     return estimate(scene.photos[k], sources, SETTINGS, scene.ranges[k], seed=k, threads=2)
 
 
+def refined_map(scene: Shots, k: int, maps: list[DepthMap], round_: int) -> DepthMap:
+    sources, theirs = [scene.photos[j] for j in scene.sources[k]], [maps[j] for j in scene.sources[k]]
+    seed = 99 + round_
+    return refine(scene.photos[k], sources, SETTINGS, scene.ranges[k], maps[k], theirs, seed=seed, threads=2)
+
+
 @needs_kernel
 @pytest.mark.parametrize("kind", ["sphere", "box"])
 def test_depth_is_within_a_percent_of_the_truth(kind: str) -> None:
     scene, k = shots(kind), 1
-    maps = {j: first_map(scene, j) for j in (k, *scene.sources[k])}
-    others = [maps[j] for j in scene.sources[k]]
-    sources = [scene.photos[j] for j in scene.sources[k]]
-    found = refine(scene.photos[k], sources, SETTINGS, scene.ranges[k], maps[k], others, seed=99, threads=2)
+    maps = [first_map(scene, j) for j in range(len(scene.photos))]
+    for round_ in range(DenseOptions().geometric_rounds):
+        maps = [refined_map(scene, j, maps, round_) for j in range(len(scene.photos))]
+    found = maps[k]
     truth = scene.truth[k]
     off = np.abs(found.depth - truth.depth)[truth.mask] / scene.diagonal
     assert ((off < 0.01) & (found.depth[truth.mask] > 0)).mean() > 0.9
