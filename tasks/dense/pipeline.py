@@ -33,7 +33,8 @@ FUSION_SHARE, SHAPE_SHARE = 0.1, 0.1
 
 def make_dense(options: DenseOptions, context: Context) -> StageResult:
     """Run the stage."""
-    kernel.require_library()
+    if context.device == "cpu":
+        kernel.require_library()
     poses = stage_files.read_poses(context)
     images = poses.of_split("train")
     plan = make_plan(poses, images, options, context)
@@ -98,11 +99,13 @@ def _depth_map(
     photo, others = work.photo(k), [work.photo(j) for j in sources]
     seed = context.request.seed + 1000 * round_ + k
     if round_ == 0:
-        return estimate.estimate(photo, others, settings, plan.ranges[k], seed, context.threads)
+        return estimate.estimate(photo, others, settings, plan.ranges[k], seed, context.threads, context.device)
     before = work.maps(round_ - 1)
     theirs = [before(j) for j in sources]
     planes = None if fusion is None else planes_between(photo.levels[0], before(k), fusion.agreed(k))
-    return estimate.refine(photo, others, settings, plan.ranges[k], before(k), theirs, seed, context.threads, planes)
+    return estimate.refine(
+        photo, others, settings, plan.ranges[k], before(k), theirs, seed, context.threads, planes, context.device
+    )
 
 
 def _fusion(plan: Plan, work: Workset, maps: Callable[[int], DepthMap], options: DenseOptions) -> Fusion:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from models.camera import FloatArray
 from models.record import Record
-from tasks.stereo.kernel import WORST_COST, Search, Source, patchmatch
+from tasks.stereo import kernel
+from tasks.stereo.kernel import WORST_COST, Search, Source
 from tasks.stereo.maps import DepthMap, Float32Array
 from tasks.stereo.photo import Level, Photo
 from tasks.stereo.planar import Planes
@@ -58,6 +59,7 @@ def estimate(
     depths: DepthRange,
     seed: int = 0,
     threads: int = 1,
+    device: str = "cpu",
 ) -> DepthMap:
     """Photometric depth of a photo, coarse to fine.
 
@@ -67,6 +69,7 @@ def estimate(
         reference: pixels outside its mask are skipped.
         sources: 1 to 8 photos that see the same surface.
         seed: of the random numbers; equal seeds give equal results for any number of threads.
+        device: `cpu` for the compiled kernel, another of torch's for the one in `torch_sweep`.
 
     Raises:
         DigitizeError(missing_dependency): without a compiled kernel.
@@ -97,7 +100,7 @@ def estimate(
             prior_weight=settings.prior_weight,
             colour_sigma=settings.colour_sigma,
         )
-        cost = patchmatch(level, _sources(reference, sources, k, None), search, depth, normal, prior)
+        cost = _patchmatch(device, level, _sources(reference, sources, k, None), search, depth, normal, prior)
     assert depth is not None and normal is not None and cost is not None
     return _judged(depth, normal, cost, settings)
 
@@ -112,6 +115,7 @@ def refine(
     seed: int = 0,
     threads: int = 1,
     planes: Planes | None = None,
+    device: str = "cpu",
 ) -> DepthMap:
     """A depth map after a geometric round: planes are also judged by how well they meet the sources' depth maps.
 
@@ -137,17 +141,34 @@ def refine(
     depth, normal = found.depth.copy(), found.normal.copy()
     rows = _sources(reference, sources, 0, [np.ascontiguousarray(each.depth) for each in others])
     if planes is None:
-        return _judged(depth, normal, patchmatch(reference.levels[0], rows, search, depth, normal), settings)
+        cost = _patchmatch(device, reference.levels[0], rows, search, depth, normal, None)
+        return _judged(depth, normal, cost, settings)
     flat = planes.depth > 0
     start = flat & ~planes.sure
     depth[start], normal[start] = planes.depth[start], planes.normal[start]
-    cost = patchmatch(reference.levels[0], rows, search, depth, normal, planes.depth)
+    cost = _patchmatch(device, reference.levels[0], rows, search, depth, normal, planes.depth)
     # a patch without any texture has no cost: its plane stands
     bare = flat & (depth == 0)
     depth[bare], normal[bare], cost[bare] = planes.depth[bare], planes.normal[bare], WORST_COST
     near = flat & (np.abs(depth - planes.depth) < NEAR_PLANE * planes.depth)
     cost[near] = np.minimum(cost[near], min(settings.worst_cost, 1.0 - PLANE_CONFIDENCE))
     return _judged(depth, normal, cost, settings)
+
+
+def _patchmatch(
+    device: str,
+    level: Level,
+    sources: Sequence[Source],
+    search: Search,
+    depth: Float32Array,
+    normal: Float32Array,
+    prior: Float32Array | None,
+) -> Float32Array:
+    if device == "cpu":
+        return kernel.patchmatch(level, sources, search, depth, normal, prior)
+    from tasks.stereo import torch_sweep
+
+    return torch_sweep.patchmatch(level, sources, search, depth, normal, prior, device)
 
 
 def _sources(reference: Photo, sources: Sequence[Photo], k: int, depths: Sequence[Float32Array] | None) -> list[Source]:

@@ -1,4 +1,4 @@
-"""PatchMatch multi-view stereo on a CPU: slanted planes, joint view selection, a pyramid, geometric rounds."""
+"""PatchMatch stereo, on a CPU or a GPU: slanted planes, joint view selection, a pyramid, geometric rounds."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ SHAPE_S, MASK_S = 20.0, 0.3
 """Core seconds of the surface of all maps, and of each photo's mask and gaps."""
 POINT_BYTES = 60
 """Main memory for each pixel of a photo that becomes a point of the result."""
+GPU_MEMORY_GB = 3.0
+"""For the pixels of one photo that are searched at once, and torch itself."""
 
 
 def is_available() -> bool:
@@ -47,7 +49,13 @@ def _map_megapixels(options: Options, megapixels: float) -> float:
 def resources(options: Options) -> Resources:
     """Two cores; memory for the photos that are kept, and for the points of a large capture."""
     cost = estimate(options, 100, 12.0)
-    return Resources(cpus=2, memory_gb=cost.memory_gb, scratch_gb=4.0, timeout_s=max(1800.0, 6.0 * cost.seconds))
+    return Resources(
+        cpus=2,
+        gpu_memory_gb=GPU_MEMORY_GB,
+        memory_gb=cost.memory_gb,
+        scratch_gb=4.0,
+        timeout_s=max(1800.0, 6.0 * cost.seconds),
+    )
 
 
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
@@ -64,7 +72,7 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
 def densify(options: Options, context: Context) -> StageResult:
     """Estimate and fuse the depth of all training photos (files: docs/conventions.md).
 
-    Raises DigitizeError(missing_dependency) without a compiled kernel.
+    Raises DigitizeError(missing_dependency) on a CPU without a compiled kernel.
     """
     from tasks.dense.pipeline import make_dense
 
