@@ -14,7 +14,7 @@ ROOMS = {
     "boto3": ("infra/storage.py", "infra/queue.py"),
     "obstore": ("infra/objects.py",),
     "botocore": ("infra/storage.py", "infra/queue.py"),
-    "torch": ("models/fields/", "tasks/train/", "tasks/surface/", "tasks/quality/"),
+    "torch": ("models/fields/", "tasks/train/", "tasks/surface/", "tasks/quality/", "tasks/stereo/torch_"),
     "pycolmap": ("tasks/pose/",),
     "typer": ("flows/",),
     "rich": ("flows/",),
