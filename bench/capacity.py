@@ -36,8 +36,8 @@ from bench.orchestration import (  # noqa: E402
     plan_of,
     ray_here,
 )
-from flows.capacity import Losses, Outcome, Simulation, Site, StageCost  # noqa: E402
-from flows.scheduling import filling  # noqa: E402
+from flows.forecast.scheduling import filling  # noqa: E402
+from flows.forecast.simulation import Losses, Outcome, Simulation, Site, StageCost  # noqa: E402
 from models.stage import Stage  # noqa: E402
 from tasks import registry  # noqa: E402
 

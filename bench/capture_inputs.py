@@ -14,9 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from flows.asset import walk
-from flows.batch_plan import plan_batch
-from flows.runner import make_runner
+from flows.plan.batch_plan import plan_batch
+from flows.plan.walk import walk
+from flows.runner.make import make_runner
 from infra.settings import RunSettings
 from infra.storage import open_store
 from models.spec_yaml import load_spec

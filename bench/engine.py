@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as flows/child.py
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # as flows/runner/stage_process.py
 
 import argparse
 import json

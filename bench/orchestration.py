@@ -47,12 +47,12 @@ os.environ.setdefault("RAY_task_events_max_num_status_events_buffer_on_worker", 
 # After the path and what Ray reads on import are set (E402); the stages name the door, so it must be importable (F401).
 from bench.orchestration_doors import run as noop_door  # noqa: E402, F401
 from flows.batch import run_batch  # noqa: E402
-from flows.child import run_in_child  # noqa: E402
-from flows.job import Job  # noqa: E402
-from flows.plan import AssetPlan, BatchPlan, StagePlan  # noqa: E402
-from flows.progress import Board  # noqa: E402
-from flows.runner import make_runner  # noqa: E402
-from flows.runner.node import run_on_node  # noqa: E402
+from flows.plan.committed import AssetPlan, BatchPlan, StagePlan  # noqa: E402
+from flows.runner.job import Job  # noqa: E402
+from flows.runner.make import make_runner  # noqa: E402
+from flows.runner.ray_node import run_on_node  # noqa: E402
+from flows.runner.stage_process import run_in_child  # noqa: E402
+from flows.status.board import Board  # noqa: E402
 from infra.settings import RunSettings  # noqa: E402
 from models.errors import DigitizeError  # noqa: E402
 from models.record import Record  # noqa: E402

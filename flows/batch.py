@@ -17,14 +17,16 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TypeVar
 
-from flows.asset import Walk, finished_status, walk
-from flows.estimate import forecast
-from flows.plan import AssetPlan, BatchPlan
-from flows.preflight import preflight
-from flows.progress import Board, StatusKeeper
-from flows.runner import Runner, make_runner
-from flows.scheduling import GpuNeeds, Turns, assets_at_once, gpu_needs
-from flows.state import read_status, write_status
+from flows.asset import finished_status
+from flows.forecast.estimate import forecast
+from flows.forecast.preflight import preflight
+from flows.forecast.scheduling import GpuNeeds, Turns, assets_at_once, gpu_needs
+from flows.plan.committed import AssetPlan, BatchPlan
+from flows.plan.walk import Walk, walk
+from flows.runner.base import Runner
+from flows.runner.make import make_runner
+from flows.status.board import Board, StatusKeeper
+from flows.status.files import read_status, write_status
 from infra.settings import RunSettings
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
@@ -171,7 +173,7 @@ def _run_open(
     runner: Runner | None,
 ) -> _Ran:
     """Run the unfinished assets as one Prefect flow run."""
-    from flows import local_prefect
+    from flows.prefect_server import local as local_prefect
 
     local_prefect.prepare()  # first: the temporary server starts while Ray does
     own = make_runner(settings, store.uri) if runner is None else None
@@ -220,8 +222,8 @@ def _run_flow(
     window: int,
     turns: Turns,
 ) -> str | None:
-    from flows import local_prefect
-    from flows.orchestration import Session, run_flow
+    from flows.batch_flow import Session, run_flow
+    from flows.prefect_server import local as local_prefect
 
     local_prefect.quiet()
     if not local_prefect.wait_ready(cancel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from flows.job import Job
+from flows.runner.job import Job
 from infra.settings import RunSettings
 from models.resources import Resources
 from models.results import Done, StageRequest
@@ -17,7 +17,7 @@ class Runner(Protocol):
     """Runs stages. Safe to use from several threads."""
 
     def run(self, request: StageRequest, on_progress: ProgressSink, cancelled: Callable[[], bool]) -> Done:
-        """Run a stage or reuse its commit. Raises DigitizeError as `flows.child.run_in_child` does."""
+        """Run a stage or reuse its commit. Raises DigitizeError as `flows.runner.stage_process.run_in_child` does."""
         ...
 
     def gpu_share(self, resources: Resources) -> float:
@@ -35,24 +35,6 @@ class Runner(Protocol):
     def close(self) -> None:
         """Give back what the runner holds."""
         ...
-
-
-def make_runner(settings: RunSettings, store_uri: str, door: str = "", *, isolated: bool = True) -> Runner:
-    """The runner that the settings ask for.
-
-    Args:
-        door: `module:function` to call instead of each stage's own door.
-        isolated: False runs stages in the Ray worker's own process; see `flows.job.Job.isolated`.
-
-    Raises DigitizeError(worker_lost) when the Ray cluster cannot be reached.
-    """
-    if settings.runner == "ray":
-        from flows.runner.ray_runner import RayRunner
-
-        return RayRunner(settings, store_uri, door, isolated=isolated)
-    from flows.runner.inline import InlineRunner
-
-    return InlineRunner(settings, store_uri, door, isolated=isolated)
 
 
 def job_of(request: StageRequest, settings: RunSettings, store_uri: str, door: str, isolated: bool) -> Job:

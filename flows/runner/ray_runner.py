@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from flows.job import outcome_from_json
 from flows.runner.base import job_of
-from flows.runner.cluster import Cluster, connect
-from flows.runner.node import PROGRESS_S, progress_key, run_on_node
+from flows.runner.job import outcome_from_json
+from flows.runner.ray_cluster import Cluster, connect
+from flows.runner.ray_node import PROGRESS_S, progress_key, run_on_node
 from infra.settings import RunSettings
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.batch import run_batch
-from flows.runner import make_runner
+from flows.runner.make import make_runner
 from infra.settings import RunSettings
 from models.resources import Resources
 from models.stage import Stage

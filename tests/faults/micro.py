@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from flows.asset import run_asset, run_with_progress
-from flows.leases import Leases
-from flows.plan import AssetPlan, BatchPlan, StagePlan
-from flows.progress import Board, StatusKeeper
-from flows.runner import InlineRunner
+from flows.plan.committed import AssetPlan, BatchPlan, StagePlan
+from flows.runner.local import InlineRunner
+from flows.status.board import Board, StatusKeeper
+from flows.status.leases import Leases
 from infra.settings import RunSettings
 from infra.storage import open_store
 from models.camera import Camera, PosedImage, PoseSet, matrix4

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from flows.cockpit import ZOMBIE_S
-from flows.leases import LEASE_FILE
-from flows.services import running
+from flows.machine.services import running
+from flows.prefect_server.automations import ZOMBIE_S
+from flows.status.leases import LEASE_FILE
 from tests.flows.helpers import environment, wait_until
 from tests.flows.test_flow_batch import DRIVER
 from tests.flows.test_services import ask, digitize, write_spec

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from flows.asset import run_asset, walk
-from flows.child import run_job
-from flows.plan import AssetPlan
-from flows.progress import Board
-from flows.rerun import forget_from
+from flows.asset import run_asset
+from flows.housekeeping.forget import forget_from
+from flows.plan.committed import AssetPlan
+from flows.plan.walk import walk
+from flows.runner.stage_process import run_job
+from flows.status.board import Board
 from infra.storage import FolderStore
 from models.errors import ReasonCode
 from models.ladder import Ladder, Lower, SteppedDown

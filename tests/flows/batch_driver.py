@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 
 from flows.batch import run_batch
-from flows.progress import Board
-from flows.runner import make_runner
+from flows.runner.make import make_runner
+from flows.status.board import Board
 from infra.settings import RunSettings
 from models.errors import DigitizeError, ReasonCode
 from models.status import AssetStatus

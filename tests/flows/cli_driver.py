@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from flows.cli import main
+from flows.cli.main import main
 from tests.flows.cli_stubs import install, install_runner
 
 HEAVY = ("torch", "prefect", "ray", "open3d", "pycolmap", "boto3", "skimage", "scipy")

@@ -15,10 +15,10 @@ from PIL import Image
 
 from flows.asset import run_asset
 from flows.batch import BatchOutcome
-from flows.batch_plan import plan_batch
-from flows.plan import BatchPlan
-from flows.progress import Board
-from flows.state import committed, with_stage, write_status
+from flows.plan.batch_plan import plan_batch
+from flows.plan.committed import BatchPlan
+from flows.status.board import Board
+from flows.status.files import committed, with_stage, write_status
 from infra.settings import RunSettings
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
@@ -236,18 +236,18 @@ class StubRunner:
 def install_runner(folder: Path) -> None:
     """Let `run_batch` use the stub runner."""
     import flows.batch
-    import flows.launch
+    import flows.uploads.launchers
 
     def make_runner(settings: RunSettings, store_uri: str, door: str = "") -> StubRunner:
         return StubRunner(folder, open_store(store_uri))
 
     flows.batch.make_runner = make_runner  # type: ignore[assignment]
-    flows.launch.make_runner = make_runner  # type: ignore[assignment]
+    flows.uploads.launchers.make_runner = make_runner  # type: ignore[assignment]
 
 
 def set_status(spec: Path, asset: str, **changes: Any) -> None:
     """Change the stored status of an asset."""
-    from flows.state import read_status
+    from flows.status.files import read_status
 
     spec_file = load_spec(spec)
     store = open_store(spec_file.resolve(spec_file.spec.store))

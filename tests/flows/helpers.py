@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.job import Job
-from flows.plan import AssetPlan, BatchPlan, StagePlan
+from flows.plan.committed import AssetPlan, BatchPlan, StagePlan
+from flows.runner.job import Job
 from models.resources import Resources
 from models.results import StageRequest
 from models.stage import Stage

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.asset import all_walks, finished_status, run_asset, walk
-from flows.batch_plan import plan_batch
-from flows.chains import MOST_CHAINS
-from flows.estimate import StageOutlook, forecast
-from flows.plan import AssetPlan, BatchPlan
-from flows.progress import Board
-from flows.rerun import forget_from
+from flows.asset import finished_status, run_asset
+from flows.forecast.estimate import StageOutlook, forecast
+from flows.housekeeping.forget import forget_from
+from flows.plan.batch_plan import plan_batch
+from flows.plan.chains import MOST_CHAINS
+from flows.plan.committed import AssetPlan, BatchPlan
+from flows.plan.walk import all_walks, walk
+from flows.status.board import Board
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict

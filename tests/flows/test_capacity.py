@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.capacity import Losses, Outcome, Simulation, Site, StageCost
+from flows.forecast.simulation import Losses, Outcome, Simulation, Site, StageCost
 from models.stage import Stage
 from tests.support import STAGES
 

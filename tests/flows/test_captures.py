@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.captures import Capture, asset_id, find_captures, gather, load_batch
+from flows.plan.captures import Capture, asset_id, find_captures, gather, load_batch
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from models.spec import Preset, ScaleKind
@@ -117,7 +117,7 @@ def test_a_batch_needs_assets_or_places(tmp_path: Path) -> None:
 
 
 def test_mistakes_of_a_place_are_found_before_anything_is_there(tmp_path: Path) -> None:
-    from flows.check import check_spec
+    from flows.plan.validate import check_spec
 
     path = tmp_path / "batch.yaml"
     place = "{under: uploads, scale: {kind: none}, stages: {train: {options: {stepz: 3}}}}"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.exit_codes import ExitCode, exit_code_of_error, exit_code_of_phases
-from flows.state import read_status, with_stage, write_status
+from flows.cli.exit_codes import ExitCode, exit_code_of_error, exit_code_of_phases
+from flows.cli.main import app
+from flows.status.files import read_status, with_stage, write_status
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict
@@ -323,7 +323,7 @@ def test_a_defect_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def broken(*_: object) -> None:
         raise RuntimeError("[bold] unexpected")
 
-    monkeypatch.setattr("flows.estimate.forecast", broken)
+    monkeypatch.setattr("flows.forecast.estimate.forecast", broken)
     path = write_batch(tmp_path)
     assert ask("plan", path, code=ExitCode.INTERNAL)["error"]["code"] == "internal"
     told = tell("plan", path, code=1)
@@ -334,7 +334,7 @@ def test_ctrl_c_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.estimate.forecast", interrupted)
+    monkeypatch.setattr("flows.forecast.estimate.forecast", interrupted)
     path = write_batch(tmp_path)
     assert ask("plan", path, code=ExitCode.CANCELLED)["error"]["code"] == "cancelled"
     assert "nothing that was committed is lost" in tell("plan", path, code=130).err

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows import doctor
-from flows.cli import app
-from flows.doctor import Check, Level, answer, check_import, check_packages, check_runs, check_store
+from flows.cli.main import app
+from flows.machine import doctor
+from flows.machine.doctor import Check, Level, answer, check_import, check_packages, check_runs, check_store
 from infra.storage import FolderStore
 from models.status import AssetStatus, Phase
 from tests.flows.cli_stubs import write_batch

@@ -106,7 +106,7 @@ def test_plan_and_status_are_light(shelf: Path) -> None:
 
 
 def test_help_comes_at_once() -> None:
-    program = "import sys; from flows.cli import app; print([m for m in sys.modules if m in sys.argv[1:]])"
+    program = "import sys; from flows.cli.main import app; print([m for m in sys.modules if m in sys.argv[1:]])"
     names = ["torch", "prefect", "ray", "numpy", "boto3", "pydantic_settings"]
     done = subprocess.run(
         [sys.executable, "-c", program, *names], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.scaffold import Capture, render_spec, slug
+from flows.cli.main import app
+from flows.plan.scaffold import Capture, render_spec, slug
 from models.spec import AssetId
 from models.spec_yaml import load_spec
 from tests.flows.cli_stubs import write_batch

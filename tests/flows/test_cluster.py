@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from flows.runner.cluster import gpu_share
-from flows.runner.jobs import is_jobs_address, portable
+from flows.runner.ray_cluster import gpu_share
+from flows.runner.ray_jobs import is_jobs_address, portable
 from models.spec_yaml import load_spec
 from tests.flows.cli_stubs import write_batch
 from tests.flows.helpers import environment, wait_until
@@ -27,7 +27,7 @@ from tests.flows.helpers import environment, wait_until
 DRIVER = """
 import json, sys, time
 from pathlib import Path
-from flows.runner import make_runner
+from flows.runner.make import make_runner
 from infra.settings import RunSettings
 from models.errors import DigitizeError
 from tests.flows.helpers import DOOR, make_request, read_pids, wait_gone

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.asset_page import asset_page, thumbnail
-from flows.batch_plan import plan_batch
-from flows.cockpit import automations, slug
-from flows.estimate import comparable
-from flows.eta import Eta, spread, words
-from flows.overview import give_account, read_statuses
-from flows.plan import BatchPlan
+from flows.forecast.estimate import comparable
+from flows.forecast.eta import Eta, spread, words
+from flows.plan.batch_plan import plan_batch
+from flows.plan.committed import BatchPlan
+from flows.prefect_server.artifacts import slug
+from flows.prefect_server.automations import automations
+from flows.status.account import give_account, read_statuses
+from flows.status.page import asset_page, thumbnail
 from infra.catalogue import Catalogue
 from infra.database import Database, stage_times
 from infra.storage import open_store

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.events import EventError, ObjectEvent, parse_events
+from flows.uploads.s3_events import EventError, ObjectEvent, parse_events
 
 CUP = ObjectEvent("uploads", "museum/Vase Nº 3/a+b.jpg")
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.asset import finished_status, run_asset, walk
-from flows.plan import AssetPlan
-from flows.progress import Board, StatusKeeper
-from flows.state import is_lost, read_status
+from flows.asset import finished_status, run_asset
+from flows.plan.committed import AssetPlan
+from flows.plan.walk import walk
+from flows.status.board import Board, StatusKeeper
+from flows.status.files import is_lost, read_status
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from flows.batch import run_batch
-from flows.local_prefect import home
-from flows.plan import BatchPlan
-from flows.state import read_status
+from flows.plan.committed import BatchPlan
+from flows.prefect_server.local import home
+from flows.status.files import read_status
 from infra.settings import RunSettings
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
@@ -158,7 +158,7 @@ def server_runs(prefect_home: Path) -> bool:
             command, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
         except OSError:
             continue
-        if b"flows.local_prefect" in command and f"PREFECT_HOME={prefect_home}".encode() in variables:
+        if b"flows.prefect_server.local" in command and f"PREFECT_HOME={prefect_home}".encode() in variables:
             return True
     return False
 

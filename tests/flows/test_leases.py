@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.leases import Leases
-from flows.state import is_lost
+from flows.status.files import is_lost
+from flows.status.leases import Leases
 from infra.storage import FolderStore
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
@@ -127,7 +127,7 @@ def test_an_owner_of_this_machine_that_has_ended_is_lost_at_once(tmp_path: Path)
     code = f"""
 import os, sys
 from pathlib import Path
-from flows.leases import Leases
+from flows.status.leases import Leases
 from infra.storage import FolderStore
 from tests.flows.helpers import make_request
 with Leases(FolderStore(Path({str(tmp_path)!r}))) as leases:
@@ -164,5 +164,5 @@ def test_a_text_that_is_no_lease_is_nobodys(tmp_path: Path) -> None:
 def test_a_status_from_the_future_is_a_ghosts(monkeypatch: pytest.MonkeyPatch) -> None:
     status = AssetStatus(batch="b", asset="a", phase=Phase.RUNNING, updated_at=5000.0)
     for now, lost in ((5010.0, False), (5121.0, True), (4990.0, False), (1000.0, True)):
-        monkeypatch.setattr("flows.state.time.time", lambda now=now: now)
+        monkeypatch.setattr("flows.status.files.time.time", lambda now=now: now)
         assert is_lost(status) is lost

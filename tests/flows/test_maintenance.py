@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from flows.asset import walk
-from flows.batch_plan import plan_batch
-from flows.maintenance import Survey, collect, survey
-from flows.published import rollback, verify_target, versions, withdraw
+from flows.housekeeping.gc import Survey, collect, survey
+from flows.housekeeping.published import rollback, verify_target, versions, withdraw
+from flows.plan.batch_plan import plan_batch
+from flows.plan.walk import walk
 from infra.storage import FolderStore, S3Store, open_store
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode

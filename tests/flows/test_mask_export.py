@@ -13,8 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from flows.batch_plan import plan_batch
-from flows.state import committed, with_stage, write_status
+from flows.plan.batch_plan import plan_batch
+from flows.status.files import committed, with_stage, write_status
 from infra.storage import open_store
 from models.artifacts import LENSES_FILE, MASK_FACTS_FILE, POSES_FILE
 from models.camera import LensSet, PoseSet

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.batch_plan import plan_batch
-from flows.check import check_spec
-from flows.mask_networks import check_networks
+from flows.machine.mask_networks import check_networks
+from flows.plan.batch_plan import plan_batch
+from flows.plan.validate import check_spec
 from infra.storage import open_store
 from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import pytest
 from PIL import Image
 
-from flows.changes import Need
-from flows.night_summary import summary_document, tell
-from flows.nightly import Night, make_agenda, run_night
-from flows.service import schedule
+from flows.deployments import schedule
+from flows.nightly.changes import Need
+from flows.nightly.night import Night
+from flows.nightly.run import make_agenda, run_night
+from flows.nightly.summary import summary_document, tell
 from infra.catalogue import Catalogue
 from infra.database import Database
 from infra.settings import NightSettings, RunSettings

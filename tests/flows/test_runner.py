@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from flows.runner import InlineRunner, RayRunner, make_runner
+from flows.runner.local import InlineRunner
+from flows.runner.make import make_runner
+from flows.runner.ray_runner import RayRunner
 from infra.settings import RunSettings
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode

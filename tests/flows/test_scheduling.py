@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import preflight as checks
-from flows.plan import AssetPlan
-from flows.preflight import preflight
-from flows.scheduling import GpuNeeds, Turns, assets_at_once, gpu_needs
+from flows.forecast import preflight as checks
+from flows.forecast.preflight import preflight
+from flows.forecast.scheduling import GpuNeeds, Turns, assets_at_once, gpu_needs
+from flows.plan.committed import AssetPlan
 from infra.settings import RunSettings
 from models.errors import DigitizeError, ReasonCode
 from models.resources import Resources

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.services import MARK, environment, redacted, running, services, state, stop
+from flows.machine.services import MARK, environment, redacted, running, services, state, stop
 from tests.flows.helpers import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +71,7 @@ def test_down_ends_what_a_killed_supervisor_left(tmp_path: Path) -> None:
     try:
         assert len(running(folder)) == 1
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("flows.services._STOP_S", 1.0)
+            patch.setattr("flows.machine.services._STOP_S", 1.0)
             assert len(stop(folder)) == 1
         assert running(folder) == [] and other.poll() is None
         assert stop(folder) == []

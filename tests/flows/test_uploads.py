@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.uploads import Round
+from flows.uploads.poller import Round
 from infra.inbox import CLAIM_S
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
@@ -172,7 +172,7 @@ def test_letters_are_kept_and_read_again(bench: Place, monkeypatch: pytest.Monke
     letters = bench.inbox.letters()
     assert [letter.source for letter in letters] == ["test"] * 3 and 64 << 10 <= len(letters[1].body) < 66 << 10
     assert poller.replay() == (0, 3)
-    monkeypatch.setattr("flows.uploads.parse_events", lambda body: [])  # a defect that was mended
+    monkeypatch.setattr("flows.uploads.poller.parse_events", lambda body: [])  # a defect that was mended
     assert poller.replay() == (3, 0) and bench.inbox.letters() == []
     assert len(bench.inbox.letters(unread=False)) == 3
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from flows.push import receiving
+from flows.uploads.http import receiving
 from infra.queue import Queue, move_all
 from infra.settings import UploadSettings
 from models.errors import DigitizeError, ReasonCode

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from flows.child import run_in_child
-from flows.devices import choose_device, cpu_cores
-from flows.job import Job, decode, outcome_from_json, outcome_to_json
+from flows.runner.devices import choose_device, cpu_cores
+from flows.runner.job import Job, decode, outcome_from_json, outcome_to_json
+from flows.runner.stage_process import run_in_child
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
 from models.results import Done
@@ -132,8 +132,8 @@ def test_cancel(tmp_path: Path, what: str) -> None:
 
 RUN_JOB = """
 import sys
-from flows.child import run_in_child
-from flows.job import Job
+from flows.runner.stage_process import run_in_child
+from flows.runner.job import Job
 run_in_child(Job.model_validate_json(sys.argv[1]), lambda *_: None, lambda: False)
 """
 

@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from flows.captures import Capture
-from flows.uploads import Poller, Round
+from flows.plan.captures import Capture
+from flows.uploads.poller import Poller, Round
 from infra.database import Database
 from infra.inbox import Inbox
 from infra.queue import Queue

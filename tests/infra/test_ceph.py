@@ -18,8 +18,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from flows.published import rollback, verify_target, withdraw
-from flows.push import receiving
+from flows.housekeeping.published import rollback, verify_target, withdraw
+from flows.uploads.http import receiving
 from infra.catalogue import Catalogue
 from infra.database import Database
 from infra.storage import S3Store, open_store

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.sources import source_ref
+from flows.plan.sources import source_ref
 from infra.storage import open_store
 from models.digest import sha256_bytes
 from models.errors import DigitizeError, ReasonCode

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows.child import run_in_child
-from flows.job import Job
+from flows.runner.job import Job
+from flows.runner.stage_process import run_in_child
 from models.errors import DigitizeError, ReasonCode
 from models.results import Done, StageRequest
 from models.stage import Given

@@ -1,0 +1,1 @@
+"""The command line `digitize`: one file a group of commands. Only these modules print."""

@@ -1,1 +1,0 @@
-"""The commands of `digitize`, one file a group. Only these modules print."""

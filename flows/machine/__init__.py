@@ -1,0 +1,1 @@
+"""The services of one machine, and whether it has what a batch needs."""

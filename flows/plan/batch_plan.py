@@ -1,0 +1,42 @@
+"""From a specification to the plan of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flows.plan.chains import resolve
+from flows.plan.committed import AssetPlan, BatchPlan
+from flows.plan.sources import Refer, find_sources
+from models.errors import DigitizeError
+from models.spec_yaml import SpecFile
+
+
+def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | None = None) -> BatchPlan:
+    """Resolve a specification.
+
+    Args:
+        only: asset ids to plan; all when empty.
+        refer: how sources are identified; `source_ref` when None.
+
+    Raises DigitizeError(spec_invalid or not_built_yet) with file and line on unknown stages, methods, options or ids,
+    and on methods that do not fit together. A source that is missing concerns its asset alone: `unusable`.
+    """
+    spec, wanted = spec_file.spec, set(only)
+    if unknown := wanted - {asset.id for asset in spec.assets}:
+        known = ", ".join(asset.id for asset in spec.assets)
+        raise spec_file.error(("assets",), f"expected one of {known}, found {', '.join(sorted(unknown))}")
+    plans, unusable = [], {}
+    for index, asset in enumerate(spec.assets):
+        if wanted and asset.id not in wanted:
+            continue
+        chains = resolve(spec_file, index, asset)
+        read = {name for chain in chains for stage in chain.values() for name in stage.external}
+        try:
+            sources = find_sources(spec_file, index, asset, read, refer)
+        except DigitizeError as error:
+            error.asset = asset.id
+            unusable[asset.id] = error
+            continue
+        seed = spec.seed if asset.seed is None else asset.seed
+        plans.append(AssetPlan.of_chains(asset.id, spec.name, seed, chains, sources, asset.priority))
+    return BatchPlan(spec.name, spec_file.resolve(spec.store), tuple(plans), unusable)

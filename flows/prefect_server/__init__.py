@@ -1,0 +1,1 @@
+"""The local Prefect server, and what its pages show."""
