@@ -106,20 +106,6 @@ def forget(store: Store, request: StageRequest) -> None:
         store.delete(f"{done.prefix}/{DONE_FILE}")
 
 
-def verify(store: Store, done: Done) -> None:
-    """Check every committed file's size. Raises DigitizeError(checksum_mismatch) naming the first that is off."""
-    prefix = f"{done.ref.uri.removeprefix('store:')}/"
-    sizes = {stat.key.removeprefix(prefix): stat.bytes for stat in store.list(prefix)}
-    for file in done.files:
-        if sizes.get(file.path) != file.bytes:
-            raise DigitizeError(
-                ReasonCode.CHECKSUM_MISMATCH,
-                f"expected {file.bytes} bytes, found {sizes.get(file.path, 'nothing')}",
-                asset=done.asset,
-                path=prefix + file.path,
-            )
-
-
 def _upload(store: Store, folder: Path, prefix: str) -> tuple[FileRef, ...]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
 

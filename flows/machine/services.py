@@ -18,7 +18,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -230,9 +229,3 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port
-
-
-def redacted(variables: Mapping[str, str]) -> dict[str, str]:
-    """Variables for logs: no value of one that may be a secret."""
-    words = ("SECRET", "TOKEN", "PASSWORD", "KEY", "AUTH_STRING", "DATABASE_URL", "NOTIFY_URL")
-    return {name: "***" if any(word in name for word in words) else value for name, value in variables.items()}

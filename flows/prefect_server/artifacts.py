@@ -39,7 +39,7 @@ _ENDS = frozenset({Phase.DONE, Phase.REJECTED, Phase.QUARANTINED})
 
 
 @contextmanager
-def watched(batch: str, board: Board, store: Store, eta: Callable[[], Eta], spec: str = "") -> Iterator[None]:
+def watched(batch: str, board: Board, store: Store, eta: Callable[[], Eta]) -> Iterator[None]:
     """Keep the flow run's artifacts up to date while the block lasts. To be entered in the flow run's own thread."""
     ended: queue.Queue[AssetStatus | None] = queue.Queue()
     seen: dict[str, Phase] = {status.asset: status.phase for status in board.all()}
@@ -52,7 +52,7 @@ def watched(batch: str, board: Board, store: Store, eta: Callable[[], Eta], spec
     unsubscribe = board.subscribe(note)
     context = contextvars.copy_context()  # Prefect knows by context variables to which run an artifact belongs
     thread = threading.Thread(
-        target=context.run, args=(_keep, batch, board, store, eta, spec, ended), name="cockpit", daemon=True
+        target=context.run, args=(_keep, batch, board, store, eta, ended), name="cockpit", daemon=True
     )
     thread.start()
     try:
@@ -66,7 +66,7 @@ def watched(batch: str, board: Board, store: Store, eta: Callable[[], Eta], spec
 
 
 def _keep(
-    batch: str, board: Board, store: Store, eta: Callable[[], Eta], spec: str, ended: queue.Queue[AssetStatus | None]
+    batch: str, board: Board, store: Store, eta: Callable[[], Eta], ended: queue.Queue[AssetStatus | None]
 ) -> None:
     guess = _quietly(eta)
     assets = board.all()
@@ -81,7 +81,7 @@ def _keep(
         else:
             over = status is None
         if status is not None:
-            _quietly(lambda found=status: publish_page(store, found, spec))  # type: ignore[misc]
+            _quietly(lambda found=status: publish_page(store, found))  # type: ignore[misc]
         if guess is not None and artifact is not None and (over or ended.empty()):
             _quietly(lambda: _show_progress(artifact, guess, board.all()))
 
@@ -100,12 +100,12 @@ def _show_progress(artifact: UUID, eta: Eta, statuses: tuple[AssetStatus, ...]) 
     update_progress_artifact(artifact, round(100 * eta.progress(statuses), 1), text)
 
 
-def publish_page(store: Store, status: AssetStatus, spec: str = "") -> None:
+def publish_page(store: Store, status: AssetStatus) -> None:
     """The page and the picture of one asset, as artifacts `asset-<id>` and `picture-<id>`."""
     account = give_account(store, status)
     verdict = status.verdict.value if status.verdict else status.phase.value
     key = slug(status.asset)
-    create_markdown_artifact(key=f"asset-{key}", markdown=asset_page(account, spec), description=verdict)
+    create_markdown_artifact(key=f"asset-{key}", markdown=asset_page(account), description=verdict)
     if picture := thumbnail(store, account):
         create_image_artifact(picture, key=f"picture-{key}", description=f"{status.asset}: {verdict}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
-from flows.status.account import Account, phase_word, remedy
+from flows.status.account import Account, phase_word
 from infra.settings import NightSettings
 from models.artifacts import PREVIEW_FILE
 from models.stage import Stage
@@ -15,7 +15,7 @@ from tasks import registry
 _EDGE_PX = 320
 
 
-def asset_page(account: Account, spec: str = "") -> str:
+def asset_page(account: Account) -> str:
     """Verdict, reasons with hints, gates, stages, and where the results lie."""
     status = account.status
     verdict = f", {status.verdict.value}" if status.verdict else ""
@@ -47,8 +47,6 @@ def asset_page(account: Account, spec: str = "") -> str:
     places = {"model": account.places.model, "report": account.places.report}
     places |= {f"log of {stage}": log for stage, log in account.logs.items() if stage not in account.dones}
     lines += [f"- {name}: {_link(place)}" for name, place in places.items() if place]
-    if spec and (then := remedy(status, spec)):
-        lines += ["", "## Then", "", f"`{then}`"]
     return "\n".join(lines)
 
 

@@ -62,11 +62,6 @@ class Field(nn.Module):
         return False
 
     @property
-    def aabb(self) -> Tensor:
-        """[2, 3] lower and upper corner in field coordinates."""
-        return torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
-
-    @property
     def grid(self) -> OccupancyGrid | None:
         """The cells that may hold something; None for all."""
         return None

@@ -109,7 +109,7 @@ def test_a_page_says_what_explain_says(tmp_path: Path, monkeypatch: pytest.Monke
     commit_line(spec, "cup", results={**cli_stubs.RESULTS, **results})
     store = open_store(str(spec.parent / "store"))
     account = give_account(store, read_statuses(store, "shelf", ["cup"])[0])
-    page = asset_page(account, str(spec))
+    page = asset_page(account)
     told = ask("explain", spec, "cup")
     assert page.startswith("# cup: done, review")
     assert "low_fidelity" in page and "found 25.1 \\| pipe" in page
