@@ -11,11 +11,10 @@ from typing import TypeVar
 from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
 from tasks.context import Context
-from tasks.train.costs import field_estimate
+from tasks.train.costs import FIELD_LADDER, field_estimate
 from tasks.train.options import HashFieldOptions
 
 Chosen = TypeVar("Chosen", bound=HashFieldOptions)
-LEAST_PHOTO_MEMORY_GB, LEAST_SAMPLES, LEAST_LOG2_TABLE = 0.25, 1 << 13, 15
 
 
 def fitting(poses: PoseSet, options: Chosen, context: Context) -> tuple[Chosen, dict[str, float]]:
@@ -39,15 +38,14 @@ def fitting(poses: PoseSet, options: Chosen, context: Context) -> tuple[Chosen, 
 
 
 def _smaller(options: Chosen, photos_gb: float) -> Iterator[Chosen]:
-    """The options, then ever smaller ones: less of the photos at a time, fewer samples, smaller tables."""
+    """The options, then ever smaller ones, by the steps of the method's ladder: first less of the photos at a time."""
     yield options
-    memory, samples, table = options.photo_memory_gb, options.samples_per_step, options.log2_table
-    while min(memory, photos_gb) > LEAST_PHOTO_MEMORY_GB:
-        memory = max(min(memory, photos_gb) / 2, LEAST_PHOTO_MEMORY_GB)
-        yield options.model_copy(update={"photo_memory_gb": memory})
-    while samples > LEAST_SAMPLES:
-        samples = max(samples // 2, LEAST_SAMPLES)
-        yield options.model_copy(update={"photo_memory_gb": memory, "samples_per_step": samples})
-    while table > LEAST_LOG2_TABLE:
-        table -= 1
-        yield options.model_copy(update={"photo_memory_gb": memory, "samples_per_step": samples, "log2_table": table})
+    chosen = options
+    for name, lower in FIELD_LADDER.memory.items():
+        value = getattr(chosen, name)
+        if name == "photo_memory_gb":
+            value = min(value, photos_gb)
+        while (smaller := lower.apply(value)) < value:
+            value = smaller
+            chosen = chosen.model_copy(update={name: value})
+            yield chosen
