@@ -118,8 +118,12 @@ def digitize_batch(batch: str, assets: list[str], session: str) -> State[Any]:
         over.set()
         watcher.join(_POLL_S)  # it may be waiting for a server that is away
     statuses = shared.board.all()
+    from flows.prefect_server.artifacts import artifact_key
+
     try:
-        create_table_artifact(key=f"digitize-{_slug(batch)}", table=_table(statuses), description=f"Batch {batch}")
+        create_table_artifact(
+            key=f"digitize-{artifact_key(batch)}", table=_table(statuses), description=f"Batch {batch}"
+        )
     except Exception as error:  # a server that is away: the work is done, and the statuses in the store tell of it
         _log.warning("the table of batch %s could not be sent to the Prefect server: %s", batch, error)
     _sessions[session] = replace(_sessions[session], ended=run)
@@ -251,11 +255,6 @@ def _end_ghost(lease: Lease) -> None:
                 client.set_flow_run_state(UUID(lease.run), lost, force=True)
     except Exception as error:  # another server, a run that was deleted, no network: the work goes on all the same
         _log.warning("run %s is lost, and the server could not be told: %s", lease.run, error)
-
-
-def _slug(batch: str) -> str:
-    """Artifact keys are a-z, 0-9 and dashes."""
-    return "".join(char if char.isalnum() else "-" for char in batch)
 
 
 def _table(statuses: Sequence[AssetStatus]) -> list[list[Any]]:

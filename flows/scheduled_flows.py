@@ -24,7 +24,7 @@ from flows.nightly.run import run_night
 from flows.nightly.summary import night_text, tell
 from flows.plan.batch_plan import plan_batch
 from flows.plan.captures import load_batch
-from flows.prefect_server.artifacts import slug
+from flows.prefect_server.artifacts import artifact_key
 from flows.uploads.launchers import DEPLOYMENT, digitize_asset_of, make_poller
 from infra.catalogue import Catalogue
 from infra.notify import notify
@@ -79,7 +79,7 @@ def digitize_housekeeping(
     found = [verify_target(open_store(spec_file.resolve(target.to))) for target in spec_file.spec.publish]
     damages = [(each.target, damage) for each in found for damage in each.damages]
     rows = [{"target": target, **vars(damage)} for target, damage in damages]
-    create_table_artifact(key=f"verify-{slug(plan.name)}", table=rows, description=f"{len(rows)} damaged")
+    create_table_artifact(key=f"verify-{artifact_key(plan.name)}", table=rows, description=f"{len(rows)} damaged")
     if damages:
         return Failed(message=f"{len(damages)} published files are damaged: digitize rollback, or publish again")
     store = open_store(plan.store_uri)
@@ -111,7 +111,7 @@ def run_link(settings: NightSettings) -> str:
 
 def report_night(night: Night) -> None:
     """The artifacts of a night: a table of what was done and why, a page, a link to the batch's run."""
-    name = slug(night.agenda.plan.name)
+    name = artifact_key(night.agenda.plan.name)
     statuses = {} if night.outcome is None else night.outcome.statuses
     rows = []
     for change in night.agenda.changes:

@@ -32,6 +32,10 @@ class Phase(StrEnum):
     CANCELLED = "cancelled"
 
 
+FINAL_PHASES = frozenset({Phase.DONE, Phase.REJECTED, Phase.QUARANTINED, Phase.CANCELLED})
+"""An asset in one of them is not worked on any more."""
+
+
 class StageState(StrEnum):
     """The state of one stage of one asset."""
 

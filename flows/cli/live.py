@@ -15,10 +15,9 @@ from flows.cli.style import PHASE_STYLES, duration, marks_text, plain, table, ve
 from flows.forecast.estimate import AssetForecast
 from flows.status.board import Board
 from models.stage import Stage
-from models.status import AssetStatus, Phase, StageState, StageStatus
+from models.status import FINAL_PHASES, AssetStatus, Phase, StageState, StageStatus
 
 _PLAIN_PROGRESS_S = 20.0
-_FINAL = frozenset({Phase.DONE, Phase.REJECTED, Phase.QUARANTINED, Phase.CANCELLED})
 _ENDED = frozenset({StageState.COMMITTED, StageState.CACHED, StageState.FAILED, StageState.SKIPPED})
 _TOLD = frozenset({StageState.RUNNING, StageState.COMMITTED, StageState.FAILED})
 _Clock = dict[tuple[str, Stage], float]
@@ -37,7 +36,7 @@ class Remaining:
         """Expected wall seconds until all assets are finished."""
         left, spent, planned = 0.0, 0.0, 0.0
         for status in statuses:
-            if status.phase in _FINAL:
+            if status.phase in FINAL_PHASES:
                 continue
             for stage, expected in self._expected.get(status.asset, {}).items():
                 found = status.stages.get(stage, StageStatus())
@@ -142,7 +141,7 @@ class EndLines:
 
 def _ended(before: AssetStatus | None, now: AssetStatus) -> bool:
     """Whether an asset that ran has just ended; assets that were finished before are not worth a line."""
-    return now.phase in _FINAL and before is not None and before.phase is Phase.RUNNING
+    return now.phase in FINAL_PHASES and before is not None and before.phase is Phase.RUNNING
 
 
 @contextmanager

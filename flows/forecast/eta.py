@@ -12,10 +12,9 @@ from infra.catalogue import Catalogue
 from models.digest import digest_of
 from models.errors import DigitizeError
 from models.stage import Stage
-from models.status import AssetStatus, Phase, StageState, StageStatus
+from models.status import FINAL_PHASES, AssetStatus, Phase, StageState, StageStatus
 
 _log = logging.getLogger("digitize.eta")
-_FINAL = frozenset({Phase.DONE, Phase.REJECTED, Phase.QUARANTINED, Phase.CANCELLED})
 _ENDED = frozenset({StageState.COMMITTED, StageState.CACHED, StageState.FAILED, StageState.SKIPPED})
 _OWN_GUESS = (0.5, 1.0, 2.0)
 _FEW = (0.7, 1.0, 1.5)
@@ -80,7 +79,7 @@ class Eta:
     def _shares(self, status: AssetStatus) -> Iterable[tuple[float, Range]]:
         for stage, expected in self._expected.get(status.asset, {}).items():
             found = status.stages.get(stage, StageStatus())
-            over = status.phase in _FINAL or found.state in _ENDED
+            over = status.phase in FINAL_PHASES or found.state in _ENDED
             yield (1.0 if over else found.share), expected
 
 

@@ -27,7 +27,7 @@ from flows.forecast.eta import Eta, counts, words
 from flows.status.account import give_account
 from flows.status.board import Board
 from flows.status.page import asset_page, thumbnail
-from models.status import AssetStatus, Phase
+from models.status import FINAL_PHASES, AssetStatus, Phase
 from models.store import Store
 
 _T = TypeVar("_T")
@@ -35,7 +35,7 @@ _log = logging.getLogger("digitize.cockpit")
 _PROGRESS_S = 10.0
 LINGER_S = 30.0
 """For what is left to show when a run is over: a server that is away is asked again and again for each page."""
-_ENDS = frozenset({Phase.DONE, Phase.REJECTED, Phase.QUARANTINED})
+_SHOWN = FINAL_PHASES - {Phase.CANCELLED}
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def watched(batch: str, board: Board, store: Store, eta: Callable[[], Eta]) -> I
     seen: dict[str, Phase] = {status.asset: status.phase for status in board.all()}
 
     def note(status: AssetStatus) -> None:
-        if status.phase in _ENDS and seen.get(status.asset) is Phase.RUNNING:
+        if status.phase in _SHOWN and seen.get(status.asset) is Phase.RUNNING:
             ended.put(status)
         seen[status.asset] = status.phase
 
@@ -87,7 +87,7 @@ def _keep(
 
 
 def _start_progress(batch: str) -> UUID:
-    made = create_progress_artifact(0.0, key=f"progress-{slug(batch)}", description=f"batch {batch}")
+    made = create_progress_artifact(0.0, key=f"progress-{artifact_key(batch)}", description=f"batch {batch}")
     assert isinstance(made, UUID)
     return made
 
@@ -104,7 +104,7 @@ def publish_page(store: Store, status: AssetStatus) -> None:
     """The page and the picture of one asset, as artifacts `asset-<id>` and `picture-<id>`."""
     account = give_account(store, status)
     verdict = status.verdict.value if status.verdict else status.phase.value
-    key = slug(status.asset)
+    key = artifact_key(status.asset)
     create_markdown_artifact(key=f"asset-{key}", markdown=asset_page(account), description=verdict)
     if picture := thumbnail(store, account):
         create_image_artifact(picture, key=f"picture-{key}", description=f"{status.asset}: {verdict}")
@@ -118,6 +118,6 @@ def _quietly(action: Callable[[], _T]) -> _T | None:
         return None
 
 
-def slug(name: str) -> str:
-    """Artifact keys are a-z, 0-9 and dashes."""
+def artifact_key(name: str) -> str:
+    """A name as part of an artifact's key: a-z, 0-9 and dashes."""
     return "".join(char if char.isalnum() else "-" for char in name.lower()).strip("-")

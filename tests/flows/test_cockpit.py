@@ -14,7 +14,7 @@ from flows.forecast.estimate import comparable
 from flows.forecast.eta import Eta, spread, words
 from flows.plan.batch_plan import plan_batch
 from flows.plan.committed import BatchPlan
-from flows.prefect_server.artifacts import slug
+from flows.prefect_server.artifacts import artifact_key
 from flows.prefect_server.automations import automations
 from flows.status.account import give_account, read_statuses
 from flows.status.page import asset_page, thumbnail
@@ -148,7 +148,7 @@ def test_pictures_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_names_become_keys() -> None:
-    assert slug("Vase.3_B") == "vase-3-b"
+    assert artifact_key("Vase.3_B") == "vase-3-b"
 
 
 def test_automations_watch_our_flows_alone() -> None:
