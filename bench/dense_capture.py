@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.artifacts import POINTS_FILE, POSES_FILE
+from models.artifacts import POINTS_FILE, POSES_FILE, TRUTH_CAMERAS_FILE, TRUTH_MESH_FILE
 from models.camera import Camera, CameraSet, Matrix4, PosedImage, PoseSet, matrix4, pixel_rays, transform_points
 from models.mesh.io import read_ply
 from models.mesh.mesh import Mesh
@@ -86,9 +86,9 @@ class Truth:
     """The true object in the frame of a capture."""
 
     def __init__(self, poses: PoseSet, folder: Path) -> None:
-        true = CameraSet.model_validate_json((folder / "cameras.json").read_text())
+        true = CameraSet.model_validate_json((folder / TRUTH_CAMERAS_FILE).read_text())
         alignment = align(poses.images, true.images)
-        mesh = read_ply(folder / "mesh.ply")
+        mesh = read_ply(folder / TRUTH_MESH_FILE)
         capture_from_truth = np.linalg.inv(np.array(alignment.truth_from_capture))
         moved = Mesh(transform_points(capture_from_truth, mesh.vertices), mesh.faces)
         self.tolerance = SHARE * moved.diagonal

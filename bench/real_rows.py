@@ -17,6 +17,7 @@ from bench.real_peer import PEERED, peer_rows
 from bench.real_scene import scene_figures
 from bench.real_texture import texture_gap
 from bench.real_variants import STANDARD, VARIANTS, older_row, variant, variant_rows
+from models.artifacts import TRUTH_CAMERAS_FILE, TRUTH_MESH_FILE
 
 NOT_MEASURED = "not measured"
 OBJECTS = ("flask", "spot", "avocado", "chair", "knot", "glossy")
@@ -121,13 +122,13 @@ def mask_iou(row: dict[str, Any], truth: Path) -> list[float]:
     from tasks.quality.masks import true_camera
 
     cameras = {
-        image.name: image for image in CameraSet.model_validate_json((truth / "cameras.json").read_text()).images
+        image.name: image for image in CameraSet.model_validate_json((truth / TRUTH_CAMERAS_FILE).read_text()).images
     }
     folders = [Path(row.get(f"{stage}_folder", "none")) for stage in ("dense", "mask")]
     folder = next((each for each in folders if (each / "poses.json").is_file()), None)
     if folder is None:
         return [0.0] * len(cameras)
-    caster = RayCaster(read_ply(truth / "mesh.ply"), 2)
+    caster = RayCaster(read_ply(truth / TRUTH_MESH_FILE), 2)
     index = PhotoIndex.read(Path(row["ingest_folder"]) / "photos.json")
     stored = {photo.name: (photo.width, photo.height) for photo in index.photos}
     poses = PoseSet.model_validate_json((folder / "poses.json").read_text())

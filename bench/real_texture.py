@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from infra.storage import FolderStore, open_store
+from models.artifacts import TRUTH_CAMERAS_FILE, TRUTH_MESH_FILE
 from models.camera import CameraSet, PoseSet
 from models.mesh.io import read_ply
 from models.mesh.raycast import RayCaster, cast_mask, render_textured
@@ -61,8 +62,8 @@ def with_true_masks(ingest: Path, pose: Path, truth: Path, folder: Path) -> Pose
     """The pose stage's files again in `folder`, with the true silhouettes as masks; the poses."""
     index = PhotoIndex.read(ingest / "photos.json")
     stored = {photo.name: (photo.width, photo.height) for photo in index.photos}
-    cameras = {i.name: i for i in CameraSet.model_validate_json((truth / "cameras.json").read_bytes()).images}
-    caster = RayCaster(read_ply(truth / "mesh.ply"), 2)
+    cameras = {i.name: i for i in CameraSet.model_validate_json((truth / TRUTH_CAMERAS_FILE).read_bytes()).images}
+    caster = RayCaster(read_ply(truth / TRUTH_MESH_FILE), 2)
     poses = PoseSet.model_validate_json((pose / "poses.json").read_bytes())
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     for name in ("images", "points.npz", "pose.json"):

@@ -23,6 +23,7 @@ from PIL import Image
 
 from bench.surface_rows import load_scene
 from bench.surface_scenes import Scene
+from models.artifacts import TRUTH_CAMERAS_FILE, TRUTH_MESH_FILE
 from models.camera import CameraSet, PosedImage, matrix4
 from models.digest import canonical_json
 from models.mesh.io import write_ply
@@ -43,8 +44,8 @@ def write_capture(made: Scene, folder: Path, method: str, solve: bool) -> Path:
         Image.fromarray(mask).save(folder / "masks" / name)
         images.append(PosedImage(name=name, camera=view.camera, c2w=matrix4(view.c2f), split="train"))
     cameras = CameraSet(images=tuple(sorted(images, key=lambda image: image.name)))
-    (folder / "truth" / "cameras.json").write_bytes(canonical_json(cameras))
-    write_ply(folder / "truth" / "mesh.ply", made.truth)
+    (folder / "truth" / TRUTH_CAMERAS_FILE).write_bytes(canonical_json(cameras))
+    write_ply(folder / "truth" / TRUTH_MESH_FILE, made.truth)
     asset: dict[str, Any] = {
         "id": made.name,
         "photos": "photos",

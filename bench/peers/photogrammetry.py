@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.artifacts import TRUTH_CAMERAS_FILE, TRUTH_MESH_FILE, TRUTH_SUPPORT_FILE
 from models.camera import Camera, CameraSet, Plane, PosedImage, matrix4, transform_points
 from models.errors import DigitizeError
 from models.mesh.io import read_ply
@@ -203,14 +204,14 @@ def score_peer(run: PeerRun, truth: Path, samples: int = SAMPLES) -> dict[str, A
     """
     if run.mesh is None or run.cameras is None:
         return {"reason": run.reason or "expected a mesh and cameras, found none"}
-    true = CameraSet.model_validate_json((truth / "cameras.json").read_text()).images
+    true = CameraSet.model_validate_json((truth / TRUTH_CAMERAS_FILE).read_text()).images
     try:
         alignment = align(peer_cameras(run.cameras), true)
     except DigitizeError as error:
         return {"reason": str(error)}
-    support = truth / "support.json"
+    support = truth / TRUTH_SUPPORT_FILE
     plane = Plane.model_validate_json(support.read_text()) if support.is_file() else None
-    mesh = read_ply(truth / "mesh.ply")
+    mesh = read_ply(truth / TRUTH_MESH_FILE)
     surface = prepare(mesh, true, plane, samples)
     found = read_ply(run.mesh)
     moved = Mesh(transform_points(alignment.truth_from_capture, found.vertices), found.faces)

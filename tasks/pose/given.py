@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from models.camera import OPENGL_FROM_OPENCV, CameraSet, FloatArray
 from models.errors import DigitizeError, ReasonCode
+from models.media import PHOTO_SUFFIXES
 from tasks.context import Context
 from tasks.external import fetch_external
 from tasks.pose.base import Capture, Photo
@@ -147,8 +148,8 @@ def _index(names: list[str], key: Callable[[str], str]) -> dict[str, list[str]]:
 def _stem(name: str) -> str:
     """The base name without a picture's extension; a dot that is part of the name stays."""
     base = PurePosixPath(name).name
-    known = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".bmp"}
-    return base[: -len(Path(base).suffix)] if Path(base).suffix.lower() in known else base
+    known = Path(base).suffix.lower() in PHOTO_SUFFIXES | {".bmp"}
+    return base[: -len(Path(base).suffix)] if known else base
 
 
 def _intrinsics(frame: dict[str, Any], photo: Photo, name: str) -> tuple[float, ...]:

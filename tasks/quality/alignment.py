@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.artifacts import TRUTH_CAMERAS_FILE
 from models.camera import Matrix4, PosedImage, apply_similarity_to_c2w, matrix4, similarity_scale, transform_points
 from models.errors import DigitizeError, ReasonCode
 
@@ -73,14 +74,14 @@ def align(captured: Sequence[PosedImage], true: Sequence[PosedImage]) -> Alignme
         raise DigitizeError(
             ReasonCode.TRUTH_INVALID,
             f"expected at least 3 registered photos with a true camera of the same name, found {len(pairs)}",
-            path="cameras.json",
+            path=TRUTH_CAMERAS_FILE,
         )
     source, target = (np.stack([pair[k].centre for pair in pairs]) for k in (0, 1))
     try:
         similarity = umeyama(source, target)
     except ValueError as error:
         message = f"expected camera centres that fix a frame, found {error}"
-        raise DigitizeError(ReasonCode.TRUTH_INVALID, message, path="cameras.json") from error
+        raise DigitizeError(ReasonCode.TRUTH_INVALID, message, path=TRUTH_CAMERAS_FILE) from error
     residual = np.linalg.norm(transform_points(similarity, source) - target, axis=1)
     angles = [_angle_deg(apply_similarity_to_c2w(similarity, a.c2w), np.array(b.c2w)) for a, b in pairs]
     return Alignment(

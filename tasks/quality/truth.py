@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from models.artifacts import TRUTH_CAMERAS_FILE, TRUTH_MESH_FILE, TRUTH_SUPPORT_FILE
 from models.camera import CameraSet, Plane, PosedImage, PoseSet
 from models.errors import DigitizeError, ReasonCode
 from models.mesh.io import read_ply
@@ -38,21 +39,21 @@ def read_truth(folder: Path) -> Truth:
     Raises:
         DigitizeError(truth_invalid): a file is missing or not what it should be.
     """
-    for name in ("mesh.ply", "cameras.json"):
+    for name in (TRUTH_MESH_FILE, TRUTH_CAMERAS_FILE):
         if not (folder / name).is_file():
             raise DigitizeError(ReasonCode.TRUTH_INVALID, f"expected {name}, found none", path=str(folder))
     try:
-        cameras = CameraSet.model_validate_json((folder / "cameras.json").read_bytes())
+        cameras = CameraSet.model_validate_json((folder / TRUTH_CAMERAS_FILE).read_bytes())
         support = None
-        if (folder / "support.json").is_file():
-            support = Plane.model_validate(json.loads((folder / "support.json").read_bytes()))
+        if (folder / TRUTH_SUPPORT_FILE).is_file():
+            support = Plane.model_validate(json.loads((folder / TRUTH_SUPPORT_FILE).read_bytes()))
             if not np.linalg.norm(support.normal) > 0:
                 raise ValueError("the support's normal has no length")
-        mesh = read_ply(folder / "mesh.ply")
+        mesh = read_ply(folder / TRUTH_MESH_FILE)
     except (ValidationError, ValueError) as error:
         raise DigitizeError(ReasonCode.TRUTH_INVALID, f"not a readable truth: {error}", path=str(folder)) from error
     except DigitizeError as error:
-        raise DigitizeError(ReasonCode.TRUTH_INVALID, error.message, path=str(folder / "mesh.ply")) from error
+        raise DigitizeError(ReasonCode.TRUTH_INVALID, error.message, path=str(folder / TRUTH_MESH_FILE)) from error
     return Truth(mesh, cameras, support)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from models.artifacts import TRUTH_CAMERAS_FILE, TRUTH_MESH_FILE, TRUTH_SUPPORT_FILE
 from models.camera import Camera, CameraSet, Plane, PosedImage, matrix4
 from models.digest import canonical_json
 from models.mesh.io import write_ply
@@ -95,9 +96,9 @@ def write_sample(
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         list(pool.map(shoot, range(views)))
-    write_ply(truth / "mesh.ply", studio.mesh)
-    (truth / "cameras.json").write_bytes(canonical_json(cameras))
-    (truth / "support.json").write_bytes(canonical_json(SUPPORT))
+    write_ply(truth / TRUTH_MESH_FILE, studio.mesh)
+    (truth / TRUTH_CAMERAS_FILE).write_bytes(canonical_json(cameras))
+    (truth / TRUTH_SUPPORT_FILE).write_bytes(canonical_json(SUPPORT))
     marks = mark_bar(cameras, studio.caster)
     (folder / "batch.yaml").write_text(specification(marks), encoding="utf-8")
     return cameras

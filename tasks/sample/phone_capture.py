@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from models.artifacts import TRUTH_MESH_FILE
 from models.camera import CameraSet, PosedImage
 from models.digest import canonical_json
 from models.mesh.io import write_ply
@@ -90,7 +91,7 @@ def write_phone_sample(
     with ThreadPoolExecutor(max(1, threads)) as pool:
         numbers = range(views)
         list(pool.map(lambda k: _shoot(folder, studio, cameras.images[k], shots[k], seed * 100_003 + k), numbers))
-    write_ply(truth / "mesh.ply", subject.mesh)
+    write_ply(truth / TRUTH_MESH_FILE, subject.mesh)
     for name, record in (("cameras", cameras), ("lens", LENS), ("support", SUPPORT)):
         (truth / f"{name}.json").write_bytes(canonical_json(record))
     marks = mark_bar(cameras, studio.caster, LENS, _MARK_TOLERANCE_M)
