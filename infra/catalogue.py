@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from models.manifest import Latest, Manifest, is_latest_key
 from models.results import ArtifactRef, Done
 from models.store import Stat, Store
 
+_log = logging.getLogger("digitize.catalogue")
 _READERS = 16
 _RACY_S = 3.0
 """A file changed this shortly before it was hashed may change again within the same tick of the file system's clock."""
@@ -168,22 +170,38 @@ class Catalogue:
         return [{**row, "counts": json.loads(row["counts"])} for row in self.database.rows(query)]
 
     def remember_sources(self, refer: Callable[[str], ArtifactRef]) -> Callable[[str], ArtifactRef]:
-        """`refer`, which hashes what lies at a uri, made quick for local folders whose files look untouched."""
+        """`refer`, which hashes what lies at a uri, made quick for local folders whose files look untouched.
+
+        A database that does not answer costs time alone.
+        """
 
         def remembered(uri: str) -> ArtifactRef:
             fingerprint = None if "://" in uri else _fingerprint(Path(uri))
-            if fingerprint is not None:
-                query = sa.select(sources_table).where(sources_table.c.uri == uri)
-                for row in self.database.rows(query):
-                    if row["fingerprint"] == fingerprint:
-                        return ArtifactRef.model_validate_json(row["ref"])
+            known = None if fingerprint is None else self._source(uri, fingerprint)
+            if known is not None:
+                return known
             ref = refer(uri)
             if fingerprint is not None and fingerprint == _fingerprint(Path(uri)):
                 row = {"uri": uri, "fingerprint": fingerprint, "ref": ref.model_dump_json(), "seen_at": time.time()}
-                self.database.put(sources_table, [row])
+                try:
+                    self.database.put(sources_table, [row])
+                except DigitizeError as error:
+                    _log.warning("the hashes of %s were not noted: %s", uri, error)
             return ref
 
         return remembered
+
+    def _source(self, uri: str, fingerprint: str) -> ArtifactRef | None:
+        """What was found at a uri when its files looked like this."""
+        query = sa.select(sources_table.c.ref).where(
+            sources_table.c.uri == uri, sources_table.c.fingerprint == fingerprint
+        )
+        try:
+            found = self.database.rows(query)
+        except DigitizeError as error:
+            _log.warning("the hashes of %s cannot be looked up: %s", uri, error)
+            return None
+        return ArtifactRef.model_validate_json(found[0]["ref"]) if found else None
 
 
 def _fingerprint(path: Path) -> str | None:

@@ -39,8 +39,7 @@ def make_agenda(spec: Path, catalogue: Catalogue, settings: NightSettings) -> Ag
     knows what changed.
     """
     gathered = gather(load_spec(spec))
-    refer = catalogue.remember_sources(source_ref)
-    plan = plan_batch(gathered.spec_file, refer=refer)
+    plan = plan_batch(gathered.spec_file, refer=catalogue.remember_sources(source_ref))
     published = []
     for target in gathered.spec_file.spec.publish:
         store = open_store(gathered.spec_file.resolve(target.to))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from flows.plan.chains import resolve
 from flows.plan.committed import AssetPlan, BatchPlan
-from flows.plan.sources import Refer, find_sources
+from flows.plan.sources import Refer, find_sources, remembering
 from models.errors import DigitizeError
 from models.spec_yaml import SpecFile
 
@@ -16,7 +16,7 @@ def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | Non
 
     Args:
         only: asset ids to plan; all when empty.
-        refer: how sources are identified; `source_ref` when None.
+        refer: how sources are identified; by what the catalogue remembers of their files when None.
 
     Raises DigitizeError(spec_invalid or not_built_yet) with file and line on unknown stages, methods, options or ids,
     and on methods that do not fit together. A source that is missing concerns its asset alone: `unusable`.
@@ -25,6 +25,7 @@ def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | Non
     if unknown := wanted - {asset.id for asset in spec.assets}:
         known = ", ".join(asset.id for asset in spec.assets)
         raise spec_file.error(("assets",), f"expected one of {known}, found {', '.join(sorted(unknown))}")
+    refer = refer or remembering()
     plans, unusable = [], {}
     for index, asset in enumerate(spec.assets):
         if wanted and asset.id not in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from models.weights import listed, package_ref, pinned_ref
 from tasks.external import ETAG
 from tasks.mask.options import NETWORK
 
+_log = logging.getLogger("digitize.plan")
 WEIGHTS = "weights:"
 """Begins the name of an input that `models/weights.txt` lists."""
 Place = tuple[str | int, ...]
@@ -97,6 +99,20 @@ def _weights(name: str) -> ArtifactRef:
         message = f"expected weights that models/weights.txt lists ({known}), found '{name}'"
         raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message)
     return weights.ref
+
+
+def remembering() -> Refer:
+    """`source_ref` for planning: files that look untouched since they were last hashed are not read again.
+
+    The catalogue only saves time: without one that answers, everything is hashed.
+    """
+    from infra.catalogue import Catalogue
+
+    try:
+        return Catalogue().remember_sources(source_ref)
+    except DigitizeError as error:
+        _log.warning("the catalogue cannot be used, so all photos are hashed: %s", error)
+        return source_ref
 
 
 def source_ref(uri: str) -> ArtifactRef:
