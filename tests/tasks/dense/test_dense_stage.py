@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +74,26 @@ def test_the_points_lie_on_the_body_and_the_files_are_there(dense: Context, pose
     facts = json.loads((dense.output / "dense.json").read_text())
     assert facts["points"] == len(points["xyz"]) and facts["covered"] > 0.2
     assert len(facts["maps"]) == len(names) and all(row["sources"] for row in facts["maps"])
+
+
+@needs_kernel
+def test_a_node_with_a_gpu_searches_there(
+    dense: Context, pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.stereo import torch_sweep
+
+    devices = []
+
+    def compiled(*arguments: Any, **options: Any) -> Any:
+        *rest, device = arguments
+        devices.append(device)
+        return kernel.patchmatch(*rest, **options)
+
+    monkeypatch.setattr(torch_sweep, "patchmatch", compiled)
+    context = replace(stage(tmp_path, pose_folder, **QUICK), device="cuda")
+    run(context.request, context)
+    assert set(devices) == {"cuda"}
+    assert files(context.output) == files(dense.output)
 
 
 @needs_kernel
