@@ -1,8 +1,8 @@
 """How long a programme takes on how many GPUs: simulated, and the simulation checked against a real run.
 
-    python bench/capacity.py            1e3, 1e5 and 1e6 assets on 1 to 1,000 GPUs, with and without lost machines;
+    python -m bench.capacity            1e3, 1e5 and 1e6 assets on 1 to 1,000 GPUs, with and without lost machines;
                                         200 assets of sleeping stages through the flows on 4 fake GPUs
-    python bench/capacity.py --quick    1e3 assets alone; 40 assets on 2 fake GPUs
+    python -m bench.capacity --quick    1e3 assets alone; 40 assets on 2 fake GPUs
 
 Stage times are those of the sample capture on two cores (`bench/orchestration.py`); on real GPUs they are shorter, and
 the shape of the result is the same. `sim_vs_real`: simulated over measured wall time of the same assets, the overhead
@@ -15,17 +15,12 @@ import argparse
 import json
 import os
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-# After the path is set, so that `python bench/capacity.py` finds the project (E402).
-from bench.orchestration import (  # noqa: E402
+from bench.orchestration import (
     FAKE_GPU_GB,
     GPU_SHARES,
     LINE_SECONDS,
@@ -36,10 +31,10 @@ from bench.orchestration import (  # noqa: E402
     plan_of,
     ray_here,
 )
-from flows.forecast.scheduling import filling  # noqa: E402
-from flows.forecast.simulation import Losses, Outcome, Simulation, Site, StageCost  # noqa: E402
-from models.stage import Stage  # noqa: E402
-from tasks import registry  # noqa: E402
+from flows.forecast.scheduling import filling
+from flows.forecast.simulation import Losses, Outcome, Simulation, Site, StageCost
+from models.stage import Stage
+from tasks import registry
 
 LOSSES = Losses(gpu_mtbf_h=200.0, repair_s=300.0, checkpoint_s=60.0, quarantined=0.02)
 """Assumed, not measured: preemptible machines lost every 200 GPU hours, two assets in a hundred given up."""

@@ -1,9 +1,9 @@
 """The training engine: kernels against the machine's limits and eager torch, whole trainers side by side.
 
-    python bench/engine.py                      everything, about half an hour; 50 minutes with the peer
-    python bench/engine.py --only kernels       parts: kernels, analytic, lego, capture; several with commas
-    python bench/engine.py --quick              a few seconds a part: shows that the script works
-    python bench/engine.py --peer-python PEER/bin/python    also the peer, bench/peers/tensorf.py, by its interpreter
+    python -m bench.engine                      everything, about half an hour; 50 minutes with the peer
+    python -m bench.engine --only kernels       parts: kernels, analytic, lego, capture; several with commas
+    python -m bench.engine --quick              a few seconds a part: shows that the script works
+    python -m bench.engine --peer-python PEER/bin/python    also the peer, bench/peers/tensorf.py, by its interpreter
 
 Needs torch, numpy, pillow, safetensors and pydantic alone. `--data` holds `posed_lego_400` and, for `capture`, folders
 with the outputs of a pose stage named `pose_*`; what is not there is `not measured`. Uses a GPU where there is one. The
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+
 PARTS = ("kernels", "analytic", "lego", "capture")
 COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#7d3c98", "#b9770e", "#515a5a", "#d98880")
 

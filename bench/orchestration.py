@@ -1,7 +1,7 @@
 """What orchestration costs: this project's flows beside plain Ray tasks, and how full they keep the GPUs.
 
-    python bench/orchestration.py            1, 100 and 1,000 assets of six no-op stages; 60 assets on 4 fake GPUs
-    python bench/orchestration.py --quick    1 and 20 assets; 12 assets on 2 fake GPUs
+    python -m bench.orchestration            1, 100 and 1,000 assets of six no-op stages; 60 assets on 4 fake GPUs
+    python -m bench.orchestration --quick    1 and 20 assets; 12 assets on 2 fake GPUs
 
 Both sides run on one Ray in one process, no-op stages in the Ray worker's own process:
 - `plain`: a chain of six Ray tasks an asset that do nothing, all submitted at once.
@@ -37,30 +37,24 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_task_events_max_num_status_events_buffer_on_worker", "1000")  # as `flows.runner` sets it
+from bench.orchestration_doors import run as noop_door  # noqa: F401  # the stages name it: it must be importable
+from flows.batch import run_batch
+from flows.plan.committed import AssetPlan, BatchPlan, StagePlan
+from flows.runner.job import Job
+from flows.runner.make import make_runner
+from flows.runner.ray_node import run_on_node
+from flows.runner.stage_process import run_in_child
+from flows.status.board import Board
+from infra.settings import RunSettings
+from models.errors import DigitizeError
+from models.record import Record
+from models.resources import Estimate, Resources
+from models.results import ArtifactRef, StageRequest
+from models.stage import Stage
+from models.status import AssetStatus, Phase
+from tasks import registry
 
-# After the path and what Ray reads on import are set (E402); the stages name the door, so it must be importable (F401).
-from bench.orchestration_doors import run as noop_door  # noqa: E402, F401
-from flows.batch import run_batch  # noqa: E402
-from flows.plan.committed import AssetPlan, BatchPlan, StagePlan  # noqa: E402
-from flows.runner.job import Job  # noqa: E402
-from flows.runner.make import make_runner  # noqa: E402
-from flows.runner.ray_node import run_on_node  # noqa: E402
-from flows.runner.stage_process import run_in_child  # noqa: E402
-from flows.status.board import Board  # noqa: E402
-from infra.settings import RunSettings  # noqa: E402
-from models.errors import DigitizeError  # noqa: E402
-from models.record import Record  # noqa: E402
-from models.resources import Estimate, Resources  # noqa: E402
-from models.results import ArtifactRef, StageRequest  # noqa: E402
-from models.stage import Stage  # noqa: E402
-from models.status import AssetStatus, Phase  # noqa: E402
-from tasks import registry  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 DOOR = "bench.orchestration_doors:run"
 SLOW_DOOR = "tests.flows.doors:run"
@@ -82,9 +76,18 @@ SPREAD = 0.35
 """Standard deviation of the logarithm of an asset's size."""
 
 
+def prepare_ray() -> None:
+    """What Ray reads when it is imported, for this process and those that it starts."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_task_events_max_num_status_events_buffer_on_worker", "1000")  # as `flows.runner` sets it
+
+
 @contextmanager
 def ray_here(**resources: float) -> Iterator[None]:
     """One Ray in this process."""
+    prepare_ray()
     import ray
 
     ray.init(
@@ -353,6 +356,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only-fill", action="store_true", help="gpu_fill alone")
     arguments = parser.parse_args()
+    prepare_ray()
     load = os.getloadavg()[0]
     print(f"load before: {load:.2f}, cores: {os.cpu_count()}")
     figures = fill_alone() if arguments.only_fill else measure(arguments.quick)

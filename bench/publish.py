@@ -1,7 +1,7 @@
 """How fast publishing sends files, beside s5cmd sending the same files to the same server in the same run.
 
-    python bench/publish.py            2 GB of mixed files and 10,000 small ones; best of three, order alternated
-    python bench/publish.py --quick    40 MB and 200 files against a server inside this process, under 60 s
+    python -m bench.publish            2 GB of mixed files and 10,000 small ones; best of three, order alternated
+    python -m bench.publish --quick    40 MB and 200 files against a server inside this process, under 60 s
 
 The full run wants a real server: DIGITIZE_S3_ENDPOINT_URL, DIGITIZE_S3_ACCESS_KEY_ID, DIGITIZE_S3_SECRET_ACCESS_KEY
 (Ceph's RADOS gateway, for one) and the package `s5cmd`. Its bucket is made, and its objects are removed afterwards.

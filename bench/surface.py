@@ -1,9 +1,9 @@
 """Surfaces against the truth: hash_sdf with and without photometric consistency, the radiance field's mesh, the hull.
 
-    python bench/surface.py                     every object and method, about an hour; rows that are there are kept
-    python bench/surface.py --objects flask     some objects
-    python bench/surface.py --published knot --solved flask     published assets, through the whole line, as well
-    python bench/surface.py --quick             one object for a few seconds: shows that the script works
+    python -m bench.surface                     every object and method, about an hour; rows that are there are kept
+    python -m bench.surface --objects flask     some objects
+    python -m bench.surface --published knot --solved flask     published assets, through the whole line, as well
+    python -m bench.surface --quick             one object for a few seconds: shows that the script works
 
 Every method gets the same seconds, region and cleaning. The radiance field's mesh is the best of eight thresholds,
 chosen with the truth; the hull has exact silhouettes and 512 cells. Rows lie in `--work`, named by the digest of all
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+
 SECONDS = 150.0
 METHODS = ("hull", "hash_density", "hash_sdf_without_ncc", "hash_sdf")
 

@@ -1,8 +1,8 @@
 """Iso-surface and finishing: seconds and memory of a 512^3 extraction, and of all tiers in all formats.
 
-    python bench/tiers.py                  about five minutes
-    python bench/tiers.py --field FOLDER   extraction of a trained field as well (`field/` of a training's output)
-    python bench/tiers.py --quick          small grids and few photos: shows that the script works, under 60 s
+    python -m bench.tiers                  about five minutes
+    python -m bench.tiers --field FOLDER   extraction of a trained field as well (`field/` of a training's output)
+    python -m bench.tiers --quick          small grids and few photos: shows that the script works, under 60 s
 
 Each measurement runs in a process of its own with two threads. CPU seconds stand beside wall seconds: on a busy machine
 only the former mean something. The body is a wavy torus known as a distance in closed form, photographed from 60
@@ -25,26 +25,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from models.camera import Camera, PosedImage, matrix4
+from models.fields import load_field
+from models.fields.base import Field
+from models.mesh.mesh import Mesh
+from models.mesh.raycast import RayCaster, render_textured
+from tasks.surface import exporters
+from tasks.surface.extract import extract
+from tasks.surface.make_tiers import Work, finish
+from tasks.surface.methods.isosurface import Options
+from tasks.surface.pipeline import export_tier
+from tasks.surface.project import project
+from tasks.surface.tiers import planned
+from tasks.surface.views import View
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-
-from models.camera import Camera, PosedImage, matrix4  # noqa: E402
-from models.fields import load_field  # noqa: E402
-from models.fields.base import Field  # noqa: E402
-from models.mesh.mesh import Mesh  # noqa: E402
-from models.mesh.raycast import RayCaster, render_textured  # noqa: E402
-from tasks.surface import exporters  # noqa: E402
-from tasks.surface.extract import extract  # noqa: E402
-from tasks.surface.make_tiers import Work, finish  # noqa: E402
-from tasks.surface.methods.isosurface import Options  # noqa: E402
-from tasks.surface.pipeline import export_tier  # noqa: E402
-from tasks.surface.project import project  # noqa: E402
-from tasks.surface.tiers import planned  # noqa: E402
-from tasks.surface.views import View  # noqa: E402
 
 THREADS = 2
 
@@ -159,7 +157,7 @@ def photograph(mesh: Mesh, count: int, width: int, folder: Path) -> list[View]:
 
 def in_own_process(*arguments: object) -> dict[str, Any]:
     """One measurement of this script in a fresh process."""
-    command = [sys.executable, str(Path(__file__)), "--one", json.dumps(arguments)]
+    command = [sys.executable, "-m", "bench.tiers", "--one", json.dumps(arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(THREADS)}
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     *lines, last = run.stdout.splitlines()
