@@ -55,7 +55,7 @@ class Search:
     threads: int = 1
     explore: bool = True
     """Whether each pixel also tries planes from far away and a random one in each iteration; for maps that start from
-    nothing. Where planes have spread already, those of far pixels take a third of the time for no gain."""
+    nothing. Where planes have spread already, those of far pixels take a third of the time for little gain."""
     depth_step: float = 0.02
     """Random change of the depth in the first iteration, as a share of it; it halves with each iteration."""
     normal_step: float = 0.25

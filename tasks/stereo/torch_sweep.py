@@ -243,8 +243,8 @@ class Sweep:
         steps = [(depth_step, 0.0), (0.0, normal_step), (depth_step, normal_step)]
         steps.append((0.2 * depth_step, 0.2 * normal_step))
         for number in range(len(steps) + self._set.explore):
-            trial = _changed(plane, rays, random, *steps[number]) if number < len(steps) else None
-            trial = self._random_planes(random, rays) if trial is None else trial
+            last = number == len(steps)
+            trial = self._random_planes(random, rays) if last else _changed(plane, rays, random, *steps[number])
             costs = self._view_costs(patches, trial[:, None], rays, x, y, True)
             cost = self._total(patches, trial[:, None], rays, at, costs, weights)[:, 0]
             better = self._possible(trial, rays) & (cost < least)
