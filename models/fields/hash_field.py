@@ -30,6 +30,7 @@ class HashField(Field):
         background_levels: levels of the outside model's encoding; 0 for no such model.
         near: distance from a camera in field units within which nothing is rendered.
         cascades: cubes of the occupancy grid, each twice as large as the one inside; the encoding covers the largest.
+        background: size of the outside model, a name of `background.SIZES`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class HashField(Field):
         background_levels: int,
         near: float,
         cascades: int = 1,
+        background: str = "small",
     ) -> None:
         super().__init__()
         self._config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
@@ -55,7 +57,7 @@ class HashField(Field):
         self.colour_net = MLP(SH_WIDTH + features, *[hidden] * colour_layers, 3)
         self.cells = OccupancyGrid(occupancy_resolution, cascades)
         self.extent = self.cells.extent
-        self.outside = Background(background_levels, 256, 15) if background_levels else None
+        self.outside = Background(background_levels, background) if background_levels else None
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights."""
@@ -103,11 +105,11 @@ class HashField(Field):
         front, transmittance, behind = super().surroundings(rays_o, rays_d, t_in, t_out, visible)
         hit = (t_out > t_in).nonzero()[:, 0]
         if len(hit):
-            edges = front_edges(t_in[hit], self.near)
+            edges = front_edges(t_in[hit], self.near, self.outside.size.front)
             light, through = self.outside.segment(rays_o[hit], rays_d[hit], edges, _places(edges, jitter))
             front, transmittance = front.index_copy(0, hit, light), transmittance.index_copy(0, hit, through)
         if len(seen := visible.nonzero()[:, 0]):
-            edges = back_edges(self._behind(rays_o, rays_d, t_in, t_out)[seen])
+            edges = back_edges(self._behind(rays_o, rays_d, t_in, t_out)[seen], self.outside.size.back)
             light, _ = self.outside.segment(rays_o[seen], rays_d[seen], edges, _places(edges, jitter))
             behind = behind.index_copy(0, seen, light)
         return front, transmittance, behind

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "8"
+VERSION = "9"
 OUTPUTS = "field"
 
 Options = HashDensityOptions

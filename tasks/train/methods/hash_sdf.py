@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.context import Context
     from tasks.train.outcome import Trained
 
-VERSION = "11"
+VERSION = "12"
 OUTPUTS = "field"
 
 Options = HashSDFOptions

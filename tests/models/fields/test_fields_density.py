@@ -15,7 +15,7 @@ from models.fields.hash_density import HashDensityField
 from tests.models.fields.analytic import SphereField, TorusField
 
 
-def small_field(background_levels: int = 2) -> HashDensityField:
+def small_field(background_levels: int = 2, background: str = "small") -> HashDensityField:
     field = HashDensityField(
         levels=3,
         base_resolution=4,
@@ -28,15 +28,16 @@ def small_field(background_levels: int = 2) -> HashDensityField:
         step=0.02,
         background_levels=background_levels,
         near=0.1,
+        background=background,
     )
     field.reset(torch.Generator().manual_seed(0))
     field.encoding.reset(torch.Generator().manual_seed(1), scale=0.5)
     return field
 
 
-@pytest.mark.parametrize("background_levels", [0, 2])
-def test_a_saved_field_comes_back_the_same(tmp_path: Path, background_levels: int) -> None:
-    field = small_field(background_levels)
+@pytest.mark.parametrize(("background_levels", "background"), [(0, "small"), (2, "small"), (2, "large")])
+def test_a_saved_field_comes_back_the_same(tmp_path: Path, background_levels: int, background: str) -> None:
+    field = small_field(background_levels, background)
     field.level = 12.5
     field.cells.forbid(torch.rand(1, 16, 16, 16) < 0.3)
     field.save(tmp_path / "a")
@@ -46,11 +47,30 @@ def test_a_saved_field_comes_back_the_same(tmp_path: Path, background_levels: in
     for one, other in zip(field.query(x), again.query(x), strict=True):
         assert torch.equal(one, other)
     assert torch.equal(field.color(x, d, field.query(x)[1]), again.color(x, d, again.query(x)[1]))
+    seen = [surroundings(each, x, d) for each in (field, again)]
+    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
     assert again.level == 12.5
     assert again.quantity == "density"
     assert again.occupancy is not None and torch.equal(again.occupancy, field.cells.occupied_cells[0])
     for file in ("field.json", "field.safetensors"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def surroundings(field: HashDensityField, o: torch.Tensor, d: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What rays from inside the cube see outside."""
+    start, end = torch.full((len(o),), 0.1), torch.full((len(o),), 3.5)
+    return field.surroundings(o, d, start, end, torch.ones(len(o), dtype=torch.bool))
+
+
+def test_only_a_large_background_changes_with_the_direction_of_view() -> None:
+    place = torch.tensor([[3.0, 1.0, -2.0]]).expand(2, 3)
+    views = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    for size, same in (("small", True), ("large", False)):
+        model = small_field(2, size).outside
+        assert model is not None
+        density, colour = model(place, views)
+        assert torch.allclose(density[0], density[1])
+        assert bool(torch.allclose(colour[0], colour[1])) is same
 
 
 def test_gradient_is_the_slope_of_the_value() -> None:
@@ -90,7 +110,7 @@ def test_space_is_contracted_into_twice_the_cube() -> None:
 
 def test_intervals_outside_the_cube_meet_it() -> None:
     t = torch.tensor([0.5, 2.0, 9.0])
-    front, back = front_edges(t, 0.1), back_edges(t)
+    front, back = front_edges(t, 0.1, 4), back_edges(t, 10)
     assert torch.allclose(front[:, -1], t)
     assert float(front.min()) >= 0.1 - 1e-6
     assert bool((front.diff(dim=1) > 0).all())
