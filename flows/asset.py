@@ -15,6 +15,7 @@ from flows.status.leases import Leases
 from flows.step_down import RunStage, run_stepping_down
 from models.errors import DigitizeError, ReasonCode
 from models.lease import Lease
+from models.quality import GateOutcome
 from models.results import Done, StageRequest
 from models.stage import Stage
 from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
@@ -34,9 +35,19 @@ def finished_status(plan: AssetPlan, found: Walk, run: str | None = None) -> Ass
         verdict=found.verdict,
         stages=stages | _not_run(found),
         reasons=found.reasons,
+        gates=gates_applied(found),
         rejected=found.tried,
         run=run,
     )
+
+
+def gates_applied(found: Walk) -> dict[Stage, tuple[GateOutcome, ...]]:
+    """The outcomes of the gates by stage, for the status: without those on what nobody had to measure."""
+    applied = {
+        stage: tuple(each for each in judgement.outcomes if each.value is not None or not each.passed)
+        for stage, judgement in found.judgements.items()
+    }
+    return {stage: outcomes for stage, outcomes in applied.items() if outcomes}
 
 
 def _not_run(found: Walk) -> dict[Stage, StageStatus]:
@@ -60,6 +71,7 @@ def run_asset(plan: AssetPlan, store: Store, board: Board, run_stage: RunStage, 
             done = run_stepping_down(found.plan.stages[stage].ladder, found.request, store, run_stage, say)
             board.change_stage(plan.id, stage, **committed(done, cached=False))
             found.done[stage] = done
+            board.change(plan.id, gates=gates_applied(found))
             found.request = found.next_request
             if (found.rejected or found.held) and plan.fallbacks:
                 found = _show(walk(plan, store), board)
@@ -101,6 +113,7 @@ def _finished(plan: AssetPlan, board: Board, found: Walk) -> AssetStatus:
         phase=Phase.REJECTED if found.rejected else Phase.DONE,
         verdict=found.verdict,
         reasons=found.reasons,
+        gates=gates_applied(found),
         rejected=found.tried,
         stages=status.stages | _not_run(found),
     )
@@ -119,6 +132,7 @@ def _stopped(plan: AssetPlan, board: Board, found: Walk, stage: Stage, error: Di
         phase=Phase.CANCELLED if was_cancelled else Phase.QUARANTINED,
         failure=None if was_cancelled else Failure.of(error, stage),
         reasons=found.reasons,
+        gates=gates_applied(found),
         stages=before.stages | {stage: changed} | skipped,
     )
 

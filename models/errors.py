@@ -53,6 +53,7 @@ class ReasonCode(StrEnum):
     LOW_FIDELITY = "low_fidelity"
     LOW_GEOMETRY = "low_geometry"
     MESH_DEFECT = "mesh_defect"
+    NOT_MEASURED = "not_measured"
     TRUTH_INVALID = "truth_invalid"
     # storing and publishing
     STORE_UNREACHABLE = "store_unreachable"
@@ -110,6 +111,7 @@ HINTS: dict[ReasonCode, str] = {
     ReasonCode.LOW_FIDELITY: "Look at the comparison pictures in the report; add sharp photos where they differ.",
     ReasonCode.LOW_GEOMETRY: "Look at the error map in the report; add photos of the parts that are off. Mirrors and clear glass cannot be measured: dull them with a spray.",
     ReasonCode.MESH_DEFECT: "Look at the mesh checks in the report; a finer preset closes most holes.",
+    ReasonCode.NOT_MEASURED: "Take more photos: with 8 or more, some are kept back to measure on. Or let the gate hold `when: if_measured`.",
     ReasonCode.TRUTH_INVALID: "The truth folder needs mesh.ply and cameras.json as docs/spec.md describes.",
     ReasonCode.STORE_UNREACHABLE: "Check the store's address and credentials: `digitize doctor` tries them.",
     ReasonCode.CHECKSUM_MISMATCH: "Stored bytes differ from what was committed: check the disk, then rerun from the stage named.",

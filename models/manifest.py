@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from models.quality import Verdict
+from models.quality import GateOutcome, Verdict
 from models.record import Record
 from models.results import Reason, RejectedChain
 
@@ -48,6 +48,8 @@ class Manifest(Record):
     scale_uncertainty: float | None
     verdict: Verdict
     reasons: tuple[Reason, ...]
+    gates: tuple[GateOutcome, ...] = ()
+    """The bounds that led to the verdict, with what was measured."""
     metrics: dict[str, float]
     provenance: tuple[StageProvenance, ...]
     rejected: tuple[RejectedChain, ...] = ()

@@ -9,7 +9,7 @@ from pydantic import Field
 from models.digest import digest_of, stage_key
 from models.errors import HINTS, DigitizeError, ReasonCode
 from models.ladder import SteppedDown
-from models.quality import Verdict
+from models.quality import Metric, Verdict
 from models.record import Record
 from models.resources import Resources
 from models.stage import Stage
@@ -88,9 +88,14 @@ class StageResult(Record):
     """
 
     facts: dict[str, Any] = Field(default_factory=dict)
-    """Counts and figures for people and gates; JSON values, finite numbers only."""
+    """Counts and figures for people; JSON values, finite numbers only."""
+    metrics: tuple[Metric, ...] = ()
+    """What gates may bound. Gates are not applied here but where the asset is judged (`models/verdict.py`)."""
     verdict: Verdict = Verdict.ACCEPT
+    """The stage's own, whatever the gates say: most accept whatever they measure."""
     reasons: tuple[Reason, ...] = ()
+    causes: tuple[Reason, ...] = ()
+    """What lies behind low metrics, where the stage looked into it: named first when a gate rejects the asset."""
     lowered: dict[str, Any] = Field(default_factory=dict)
     """The options that the stage lowered by itself to fit the memory it was given, with the values that it used: the
     commit goes to the key of those."""

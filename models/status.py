@@ -12,7 +12,7 @@ from pydantic import Field
 
 from models.errors import DigitizeError, ReasonCode
 from models.ladder import SteppedDown
-from models.quality import Verdict
+from models.quality import GateOutcome, Verdict
 from models.record import Record
 from models.results import Reason, RejectedChain
 from models.stage import Stage
@@ -94,6 +94,8 @@ class AssetStatus(Record):
     verdict: Verdict | None = None
     stages: dict[Stage, StageStatus] = Field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
+    gates: dict[Stage, tuple[GateOutcome, ...]] = Field(default_factory=dict)
+    """The gates that were applied, by the stage whose metrics they bound."""
     rejected: tuple[RejectedChain, ...] = ()
     """The methods that were tried before those of `stages`, and what rejected their results."""
     failure: Failure | None = None

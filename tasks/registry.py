@@ -16,6 +16,8 @@ importable without torch, pycolmap or open3d:
                                                    options that follow from other keys of the specification
     OF_INPUT: dict[str, str]                       those of them that say how to read an input: for methods that read it
     IF_KNOWN: tuple[str, ...]                      those of them that matter only to methods that have such an option
+    METRICS: tuple[str, ...], or METRICS() -> tuple[str, ...]
+                                                   what its methods may report as metrics, for gates
 
 A **method** is a module `tasks/<stage>/methods/<name>.py`, or an entry point `<name>` of the group
 `digitize.<stage>`. A stage in a single module is its own only method. It holds:
@@ -30,6 +32,7 @@ A **method** is a module `tasks/<stage>/methods/<name>.py`, or an entry point `<
     EXTERNAL: tuple[str, ...]                      what it reads of what the user gave (photos, masks, poses, truth,
                                                    names under `inputs`), and `weights:<name>` of weights.txt; or
                                                    external(given: Given) -> tuple[str, ...]
+    METRICS                                        as its stage's: what it may report besides
     OUTPUTS: str                                   the kind of what it hands on, where its readers must fit
     ACCEPTS: dict[str, tuple[str, ...]]            the OUTPUTS that it can read, by stage; any where left out
     FILLED_IN: tuple[str, ...]                     options that the flow fills in (`stepped_down`, `rejected`)
@@ -161,6 +164,12 @@ def inputs(stage: Stage, module: ModuleType, options: Record, capture_kind: str)
 def is_available(stage: Stage, name: str) -> bool:
     """Whether this machine has what a method's module says that it needs (`is_available`)."""
     return bool(getattr(method(stage, name), "is_available", lambda: True)())
+
+
+def metrics(stage: Stage, module: ModuleType) -> tuple[str, ...]:
+    """The names of what a stage with this method may report as metrics."""
+    declared = [getattr(each, "METRICS", ()) for each in dict.fromkeys((stage_module(stage), module))]
+    return tuple(name for each in declared for name in (each() if callable(each) else each))
 
 
 def outputs(module: ModuleType) -> str | None:

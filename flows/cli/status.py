@@ -174,7 +174,7 @@ def explain(
                     "otherwise": each.gate.otherwise.value,
                     "reason": each.gate.reason.value,
                 }
-                for stage, outcomes in account.gates.items()
+                for stage, outcomes in account.status.gates.items()
                 for each in outcomes
             ],
             "tried": dict(account.tried),
@@ -265,17 +265,17 @@ def _say_gates(out: Output, account: Account) -> None:
 
     from flows.cli.style import VERDICT_STYLES, plain, table
 
-    if not account.gates:
+    if not account.status.gates:
         return
     _section(out, "gates")
     grid = table("", "metric", "value", "bound", "otherwise", right=("value",))
-    outcomes = [outcome for each in account.gates.values() for outcome in each]
+    outcomes = [outcome for each in account.status.gates.values() for outcome in each]
     for each in sorted(outcomes, key=lambda outcome: outcome.passed):
         missed = not each.passed
         grid.add_row(
             Text("✗", style="bold red") if missed else Text("✓", style="green"),
             plain(each.gate.metric, "bold" if missed else ""),
-            plain(f"{each.value:.4g}", "bold" if missed else ""),
+            plain("not measured" if each.value is None else f"{each.value:.4g}", "bold" if missed else ""),
             plain(each.gate.bound, "dim"),
             plain(each.gate.otherwise.value, VERDICT_STYLES[each.gate.otherwise] if missed else "dim"),
         )

@@ -101,7 +101,7 @@ def _of_asset(asset: AssetPlan, found: Walk, history: History) -> AssetForecast:
             stages[stage] = Forecast(StageOutlook.SKIPPED, "")
         elif stage in found.done:
             stages[stage] = Forecast(StageOutlook.CACHED, plan.method)
-        elif found.rejected:
+        elif found.request is None:
             stages[stage] = Forecast(StageOutlook.NOT_REACHED, plan.method)
         else:
             outlook = StageOutlook.WILL_RUN if first else StageOutlook.WAITS

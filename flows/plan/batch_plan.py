@@ -9,6 +9,7 @@ from flows.plan.committed import AssetPlan, BatchPlan
 from flows.plan.sources import Refer, find_sources, remembering
 from models.errors import DigitizeError
 from models.spec_yaml import SpecFile
+from models.verdict import gates_of
 
 
 def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | None = None) -> BatchPlan:
@@ -39,5 +40,6 @@ def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | Non
             unusable[asset.id] = error
             continue
         seed = spec.seed if asset.seed is None else asset.seed
-        plans.append(AssetPlan.of_chains(asset.id, spec.name, seed, chains, sources, asset.priority))
+        gates = gates_of(spec, asset)
+        plans.append(AssetPlan.of_chains(asset.id, spec.name, seed, chains, sources, asset.priority, gates))
     return BatchPlan(spec.name, spec_file.resolve(spec.store), tuple(plans), unusable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import product
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from flows.plan.sources import Place, given_places
 from models.capture_kind import CAPTURE_KINDS
 from models.errors import DigitizeError, ReasonCode
 from models.ladder import Ladder
+from models.quality import Gate
 from models.record import Record
 from models.resources import Resources
 from models.spec import AssetSpec, StageChoice
@@ -68,6 +70,7 @@ def resolve(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[Chain]:
         if chain not in chains:
             chains.append(chain)
     _check_given(spec_file, index, asset, chains)
+    _check_gates(spec_file, index, asset, chains)
     # where there is another choice, one that would only fail is left out
     return [chain for chain in chains if _can_run(chain)] or chains[:1]
 
@@ -274,6 +277,19 @@ def _check_given(spec_file: SpecFile, index: int, asset: AssetSpec, chains: list
             raise spec_file.error(("assets", index, *place[:1]), message)
 
 
+def _check_gates(spec_file: SpecFile, index: int, asset: AssetSpec, chains: list[Chain]) -> None:
+    """Refuse a gate on a metric that no stage of the asset can report."""
+    chosen = {(stage, plan.method) for chain in chains for stage, plan in chain.items()}
+    known = {name for stage, method in chosen for name in registry.metrics(stage, registry.method(stage, method))}
+    places: list[tuple[Place, Gate]] = [(("gates", number), gate) for number, gate in enumerate(spec_file.spec.gates)]
+    places += [(("assets", index, "gates", number), gate) for number, gate in enumerate(asset.gates)]
+    for place, gate in places:
+        if gate.metric not in known:
+            near = get_close_matches(gate.metric, sorted(known), 3, 0.5) or sorted(known)
+            message = f"expected a metric that a stage measures ({', '.join(near)}), found '{gate.metric}'"
+            raise spec_file.error((*place, "metric"), message)
+
+
 def _implied(spec_file: SpecFile, asset: AssetSpec, stage: Stage, module: ModuleType, given: Given) -> dict[str, Any]:
     """Options that follow from other keys of the specification, as the stage derives them."""
     derive = getattr(registry.stage_module(stage), "implied_options", None)
@@ -287,7 +303,7 @@ def _implied(spec_file: SpecFile, asset: AssetSpec, stage: Stage, module: Module
     }
     known = module.Options.model_fields
     wishes: tuple[str, ...] = getattr(registry.stage_module(stage), "IF_KNOWN", ())
-    if lost := [name for name in implied if name not in known and name not in ("gates", *wishes)]:
+    if lost := [name for name in implied if name not in known and name not in wishes]:
         message = f"the specification asks for {', '.join(lost)}, which this method does not know"
         raise DigitizeError(ReasonCode.SPEC_INVALID, message)
     return {name: value for name, value in implied.items() if name in known}

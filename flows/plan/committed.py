@@ -11,6 +11,7 @@ from typing import Any
 
 from models.errors import DigitizeError
 from models.ladder import Ladder
+from models.quality import DEFAULT_GATES, Gate
 from models.resources import Estimate, Resources
 from models.results import ArtifactRef, Done, RejectedChain, StageRequest
 from models.stage import Stage
@@ -60,14 +61,21 @@ class AssetPlan:
     """The stages that no stage needs."""
     fallbacks: tuple[Chain, ...] = ()
     """The other choices of methods, in the order in which they are tried while none is accepted."""
+    gates: tuple[Gate, ...] = DEFAULT_GATES
 
     @staticmethod
     def of_chains(
-        asset: str, batch: str, seed: int, chains: Sequence[Chain], sources: dict[str, ArtifactRef], priority: int = 0
+        asset: str,
+        batch: str,
+        seed: int,
+        chains: Sequence[Chain],
+        sources: dict[str, ArtifactRef],
+        priority: int = 0,
+        gates: tuple[Gate, ...] = DEFAULT_GATES,
     ) -> AssetPlan:
         """The plan of an asset with these choices of methods, in the order in which they are tried."""
         first, *others = chains
-        return AssetPlan(asset, batch, seed, first, sources, priority, skipped_stages(first), tuple(others))
+        return AssetPlan(asset, batch, seed, first, sources, priority, skipped_stages(first), tuple(others), gates)
 
     @property
     def alternatives(self) -> tuple[AssetPlan, ...]:

@@ -9,6 +9,7 @@ from models.quality import Verdict, worst
 from models.results import Done, Reason, RejectedChain, StageRequest
 from models.stage import Stage
 from models.store import Store
+from models.verdict import Judgement, judge_missing, judge_stage
 from tasks.commit import find_done
 
 
@@ -26,38 +27,58 @@ class Walk:
     others: bool = False
     """Whether another choice may turn out better: what is to be reviewed then waits for it."""
 
+    def judgement(self, stage: Stage) -> Judgement:
+        """What a committed stage makes of the asset: its own verdict and the gates on what it measured. Once the
+        quality stage is committed, required metrics that nobody measured count with it."""
+        found = judge_stage(self.done[stage].result, self.plan.gates)
+        if stage is not Stage.QUALITY:
+            return found
+        return Judgement.of_all((found, judge_missing([each.result for each in self.done.values()], self.plan.gates)))
+
+    @property
+    def judgements(self) -> dict[Stage, Judgement]:
+        """Of each committed stage."""
+        return {stage: self.judgement(stage) for stage in self.done}
+
     @property
     def rejected(self) -> bool:
-        """Whether a committed stage found the asset unfit."""
+        """Whether a committed stage found the asset unfit, or a gate on its metrics did."""
         return self.rejecting is not None
 
     @property
     def rejecting(self) -> Done | None:
-        """The commit that found the asset unfit."""
-        return next((done for done in self.done.values() if done.result.verdict is Verdict.REJECT), None)
+        """The commit that makes the asset unfit."""
+        found = (self.done[stage] for stage, each in self.judgements.items() if each.verdict is Verdict.REJECT)
+        return next(found, None)
 
     @property
     def held(self) -> Done | None:
         """The commit that would send the asset to review, while another choice of methods may do better."""
-        done = self.done.get(Stage.QUALITY)
-        waits = self.others and done is not None and done.result.verdict is Verdict.REVIEW
-        return done if waits else None
+        if not self.others or Stage.QUALITY not in self.done:
+            return None
+        waits = self.judgement(Stage.QUALITY).verdict is Verdict.REVIEW
+        return self.done[Stage.QUALITY] if waits else None
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
         """Why the asset was rejected or is to be reviewed, in the order of the stages."""
-        return tuple(reason for done in self.done.values() for reason in done.result.reasons)
+        return Judgement.of_all(self.judgements.values()).reasons
 
     @property
     def verdict(self) -> Verdict:
         """The most severe verdict so far."""
-        return worst(done.result.verdict for done in self.done.values())
+        return worst(each.verdict for each in self.judgements.values())
 
     @property
     def next_request(self) -> StageRequest | None:
-        """The request of the first stage that is not committed; None after a rejection, at the end, and while held."""
+        """The request of the first stage that is not committed; None at the end, while held, and after a rejection.
+
+        Where the rejected asset was measured and no other choice of methods is left, the last stages still run: they
+        publish nothing and write the report that says why.
+        """
         left = [stage for stage in self.plan.stages if stage not in self.done]
-        stops = not left or self.rejected or self.held is not None
+        ends = self.rejected and (self.others or Stage.QUALITY not in self.done)
+        stops = not left or ends or self.held is not None
         return None if stops else self.plan.request(left[0], self.done, self.tried)
 
 
@@ -89,12 +110,13 @@ def all_walks(plan: AssetPlan, store: Store) -> list[Walk]:
         if found.held is not None:
             held.append(found)
         methods = {stage: chain.stages[stage].method for stage in plan.choices if stage in chain.stages}
+        judgement = found.judgement(unfit.stage)
         tried[unfit.key] = RejectedChain(
             methods=methods,
             stage=unfit.stage,
             key=unfit.key,
-            reasons=unfit.result.reasons,
-            verdict=unfit.result.verdict,
+            reasons=judgement.reasons,
+            verdict=judgement.verdict,
         )
     if held:
         best = min(held, key=lambda each: len(each.reasons))

@@ -1,26 +1,22 @@
-"""What is known about an asset after, or during, a run: where its results lie, what was tried, which gates held."""
+"""What is known about an asset after, or during, a run: where its results lie, and what was tried."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from flows.status.files import is_lost, read_status
 from models.artifacts import ASSET_FILE, DONE_FILE, MANIFEST_FILE, REPORT_FILE
-from models.quality import Gate, GateOutcome, Verdict, apply_gates
+from models.quality import Verdict
 from models.results import Done
 from models.spec_yaml import SpecFile
 from models.stage import Stage
 from models.status import AssetStatus, Phase, StageStatus
 from models.store import Store
 from tasks import registry
-
-_GATES: TypeAdapter[tuple[Gate, ...]] = TypeAdapter(tuple[Gate, ...])
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def find_places(store: Store, status: AssetStatus) -> Places:
         gone = tuple(path for path in published if "://" not in path and not Path(path, MANIFEST_FILE).is_file())
         return Places(f"{published[0]}/{ASSET_FILE}", f"{published[0]}/{REPORT_FILE}", tuple(published), gone, held)
     model = _committed_file(store, status, Stage.SURFACE, ASSET_FILE)
-    return Places(model, _committed_file(store, status, Stage.QUALITY, REPORT_FILE), (), held=held)
+    return Places(model, _committed_file(store, status, Stage.PUBLISH, REPORT_FILE), (), held=held)
 
 
 def _committed_file(store: Store, status: AssetStatus, stage: Stage, path: str) -> str | None:
@@ -108,7 +104,6 @@ class Account:
 
     status: AssetStatus
     dones: dict[Stage, Done]
-    gates: dict[Stage, tuple[GateOutcome, ...]]
     tried: dict[Stage, list[Any]]
     rejected_photos: list[dict[str, Any]]
     """`name`, `code`, `message` of each photo that was refused."""
@@ -130,38 +125,11 @@ def give_account(store: Store, status: AssetStatus) -> Account:
     return Account(
         status=status,
         dones=dones,
-        gates=_gates_of(dones),
         tried={stage: list(tried) for stage, each in facts.items() if isinstance(tried := each.get("tried"), list)},
         rejected_photos=_rejected_photos(store, dones.get(Stage.INGEST)),
         logs=logs,
         places=find_places(store, status),
     )
-
-
-def _gates_of(dones: Mapping[Stage, Done]) -> dict[Stage, tuple[GateOutcome, ...]]:
-    """The gates of each stage, without those that a later stage repeats on the same figure."""
-    found: dict[Stage, tuple[GateOutcome, ...]] = {}
-    seen: set[tuple[object, ...]] = set()
-    for stage, done in dones.items():
-        outcomes = gate_outcomes(done)
-        new = tuple(each for each in outcomes if (each.gate.metric, each.gate.bound, each.value) not in seen)
-        seen |= {(each.gate.metric, each.gate.bound, each.value) for each in new}
-        if new:
-            found[stage] = new
-    return found
-
-
-def gate_outcomes(done: Done) -> tuple[GateOutcome, ...]:
-    """The gates that a committed stage applied, with its own figures; gates without a figure are left out."""
-    try:
-        gates = _GATES.validate_python(done.options.get("gates", ()))
-    except ValidationError:
-        return ()
-    facts = done.result.facts
-    nested = facts.get("metrics")
-    values = {**facts, **(nested if isinstance(nested, Mapping) else {})}
-    numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-    return tuple(outcome for outcome in apply_gates(gates, numbers)[1] if outcome.value is not None)
 
 
 def _rejected_photos(store: Store, ingest: Done | None) -> list[dict[str, Any]]:

@@ -30,13 +30,14 @@ def asset_page(account: Account) -> str:
         ]
     for reason in status.reasons:
         lines += [f"- **{reason.code}**: {_cell(reason.message)} *{reason.hint}*"]
-    if account.gates:
+    if status.gates:
         lines += ["", "## Gates", "", "| | metric | value | bound | otherwise |", "|---|---|---|---|---|"]
-        outcomes = [outcome for each in account.gates.values() for outcome in each]
+        outcomes = [outcome for each in status.gates.values() for outcome in each]
         for outcome in sorted(outcomes, key=lambda outcome: outcome.passed):
             gate = outcome.gate
             mark = "yes" if outcome.passed else "**no**"
-            lines.append(f"| {mark} | {gate.metric} | {outcome.value:.4g} | {gate.bound} | {gate.otherwise.value} |")
+            value = "not measured" if outcome.value is None else f"{outcome.value:.4g}"
+            lines.append(f"| {mark} | {gate.metric} | {value} | {gate.bound} | {gate.otherwise.value} |")
     lines += ["", "## Stages", "", "| stage | state | seconds | memory GB |", "|---|---|---|---|"]
     for stage in registry.stages():
         found = status.stages.get(stage)

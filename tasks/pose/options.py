@@ -8,11 +8,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from models.camera import FloatArray, Vector3
-from models.quality import DEFAULT_GATES, POSE_METRICS, Gate
 from models.record import Record
 from models.spec import Scale
-
-POSE_GATES: tuple[Gate, ...] = tuple(gate for gate in DEFAULT_GATES if gate.metric in POSE_METRICS)
 
 
 class Region(Record):
@@ -66,5 +63,3 @@ class PoseOptions(Record):
     """Room left around the object on each side, as a share of its size. Raise it when the object is cut off."""
     heldout_every: int = Field(default=8, ge=2)
     """One photo in this many is kept out of training, to measure quality with."""
-    gates: tuple[Gate, ...] = POSE_GATES
-    """Bounds on the pose metrics; an asset that misses one is rejected or marked before any training."""

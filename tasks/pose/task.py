@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from models.capture_kind import CAPTURE_KINDS
 from models.errors import ReasonCode
-from models.quality import POSE_METRICS, Gate, GateOutcome, Verdict, apply_gates, merge_gates
+from models.quality import DEFAULT_GATES, POSE_METRICS, Metric, Verdict, apply_gates
 from models.results import Reason, StageRequest, StageResult
 from models.spec import AssetSpec, BatchSpec, MaskRole, ScaleKind
 from models.stage import Given
@@ -21,13 +20,23 @@ from tasks.pose.options import PoseOptions
 
 AFTER = ("ingest",)
 OF_INPUT = {"format": "poses"}
+METRICS = tuple(sorted(POSE_METRICS))
 MIN_PHOTOS = 3
+_ABOUT: dict[str, tuple[str, Literal["higher", "lower"], str]] = {
+    "registered_share": ("", "higher", "Share of the accepted photos whose camera was found."),
+    "registered_images": ("photos", "higher", "Photos whose camera was found."),
+    "reprojection_error_px": ("px", "lower", "Mean distance of a sparse point's projection to where it was seen."),
+    "track_length": ("photos", "higher", "Mean number of photos that see a sparse point."),
+    "parallax_deg": ("deg", "higher", "Median angle between the rays that fix a sparse point."),
+}
+_FRAGMENTED = frozenset({ReasonCode.TOO_FEW_REGISTERED, ReasonCode.NO_PARALLAX, ReasonCode.SHORT_TRACKS})
+"""Reasons that are symptoms: behind them lies what the photos show, or do not."""
 
 
 def run(request: StageRequest, context: Context) -> StageResult:
-    """Solve the cameras, judge them, and hand on pictures, poses and points.
+    """Solve the cameras, measure them, and hand on pictures, poses and points.
 
-    A capture that cannot be used is rejected here, with its true cause, before anything is spent on training.
+    Where they are bad, the cause is looked for as well: gates may reject the asset by it before anything is trained.
     """
     method = registry.method(request.stage, request.method)
     options: PoseOptions = method.Options.model_validate(request.options)
@@ -37,7 +46,7 @@ def run(request: StageRequest, context: Context) -> StageResult:
     if len(capture.photos) < MIN_PHOTOS:
         message = f"expected {MIN_PHOTOS} usable photos or more, found {len(capture.photos)}"
         return _rejected(context, {"photos": len(capture.photos)}, (Reason.of(ReasonCode.TOO_FEW_IMAGES, message),))
-    return judge(capture, method.solve(capture, options, context), options, context)
+    return hand_on(capture, method.solve(capture, options, context), options, context)
 
 
 def default_method(given: Given) -> str:
@@ -46,9 +55,8 @@ def default_method(given: Given) -> str:
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
-    """The gates on poses, the scale, the format of given cameras, and whether masks bound the features."""
-    gates = merge_gates(CAPTURE_KINDS[asset.capture_kind].gates, batch.gates, asset.gates)
-    implied: dict[str, Any] = {"gates": [gate for gate in gates if gate.metric in POSE_METRICS]}
+    """The scale, the format of given cameras, and whether masks bound the features."""
+    implied: dict[str, Any] = {}
     if asset.scale.kind is not ScaleKind.NONE:
         implied["scale"] = asset.scale
     if asset.poses:
@@ -58,30 +66,30 @@ def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str],
     return implied
 
 
-def judge(capture: Capture, solution: Solution, options: PoseOptions, context: Context) -> StageResult:
-    """Measure and gate a solution; write the stage's files unless it is rejected."""
+def hand_on(capture: Capture, solution: Solution, options: PoseOptions, context: Context) -> StageResult:
+    """Measure a solution and write the stage's files; a rejection where there is no model, or none around anything."""
     from tasks.pose import finish, write
     from tasks.pose.model import pose_metrics, read_model
 
     started = time.monotonic()
     model = read_model(solution.reconstruction, capture) if solution.reconstruction is not None else None
-    metrics = pose_metrics(model, len(capture.photos))
-    verdict, outcomes = apply_gates(options.gates, metrics)
-    failed = [outcome for outcome in outcomes if not outcome.passed]
+    values = pose_metrics(model, len(capture.photos))
     facts: dict[str, Any] = {"photos": len(capture.photos), "tried": solution.tried, **solution.notes}
-    facts |= {name: round(value, 6) for name, value in metrics.items()}
+    facts |= {name: round(value, 6) for name, value in values.items()}
     facts["points"] = len(model.points.xyz) if model else 0
     registered = {photo.name for photo in model.photos} if model else set()
     facts["unregistered"] = [photo.name for photo in capture.photos if photo.name not in registered]
+    metrics = tuple(_metric(name, value) for name, value in sorted(values.items()))
+    causes = _causes(values, capture, solution, len(registered), options, context)
     times = {"seconds": solution.seconds}
-    if verdict is Verdict.REJECT or model is None or len(model.photos) < 2:
-        reasons = true_reasons(failed, capture, solution, len(registered), options, context)
-        return _rejected(context, facts, reasons, times)
+    if model is None or len(model.photos) < 2:
+        return _rejected(context, facts, causes, times, metrics, causes)
     context.check()
     arranged = finish.arrange(model, solution, options, context)
     if arranged is None:
         message = "expected cameras that look at one thing and points around it, found neither"
-        return _rejected(context, facts, (Reason.of(ReasonCode.NO_REGION, message),), times)
+        reason = Reason.of(ReasonCode.NO_REGION, message)
+        return _rejected(context, facts, (reason,), times, metrics, causes)
     poses = finish.pose_set(arranged, solution, options, context.request.seed)
     facts |= finish.arrangement_facts(arranged)
     facts["heldout"] = [image.name for image in poses.of_split("heldout")]
@@ -90,47 +98,46 @@ def judge(capture: Capture, solution: Solution, options: PoseOptions, context: C
     write.write_pictures(arranged, poses, context)
     write.write_facts(context.output, facts)
     solution.seconds["finish"] = round(time.monotonic() - started, 2)
-    return StageResult(facts=facts | times, verdict=verdict, reasons=gate_reasons(failed))
+    return StageResult(facts=facts | times, metrics=metrics, causes=causes)
 
 
-def gate_reasons(failed: list[GateOutcome]) -> tuple[Reason, ...]:
-    """One reason for each metric that missed a gate: the most severe bound that it missed."""
-    severe: dict[str, GateOutcome] = {}
-    for outcome in sorted(failed, key=lambda outcome: outcome.gate.otherwise.severity):
-        severe[outcome.gate.metric] = outcome
-    return tuple(Reason.of(outcome.gate.reason, _message(outcome.gate, outcome.value)) for outcome in severe.values())
+def _metric(name: str, value: float) -> Metric:
+    unit, better, about = _ABOUT[name]
+    return Metric(name=name, value=value, unit=unit, better=better, about=about)
 
 
-def true_reasons(
-    failed: list[GateOutcome],
+def _causes(
+    values: Mapping[str, float],
     capture: Capture,
     solution: Solution,
     registered: int,
     options: PoseOptions,
     context: Context,
 ) -> tuple[Reason, ...]:
-    """The reasons of a rejection: too few registered photos, or flat ones, are symptoms; the cause comes first."""
+    """Why a capture fell apart: too few registered photos, or flat ones, are symptoms. Empty where it did not."""
     from tasks.pose.diagnose import explain
     from tasks.pose.evidence import gather
     from tasks.pose.unmasked import blame_masks
 
-    symptoms = gate_reasons([outcome for outcome in failed if outcome.gate.otherwise is Verdict.REJECT])
-    shallow = {ReasonCode.TOO_FEW_REGISTERED, ReasonCode.NO_PARALLAX, ReasonCode.SHORT_TRACKS}
-    if registered >= 2 and not any(reason.code in shallow for reason in symptoms):
-        return symptoms
+    missed = [each.gate for each in apply_gates(DEFAULT_GATES, values) if each.value is not None and not each.passed]
+    shallow = any(gate.reason in _FRAGMENTED and gate.otherwise is Verdict.REJECT for gate in missed)
+    if registered >= 2 and not shallow:
+        return ()
     evidence = gather(solution.database, capture)
-    cause = blame_masks(evidence, capture, options, context) or explain(evidence, registered)
-    return (cause, *(reason for reason in symptoms if reason.code is not cause.code))
-
-
-def _message(gate: Gate, value: float | None) -> str:
-    return f"{gate.metric}: expected {gate.bound}, found {value:g}" if value is not None else gate.metric
+    return (blame_masks(evidence, capture, options, context) or explain(evidence, registered),)
 
 
 def _rejected(
-    context: Context, facts: dict[str, Any], reasons: tuple[Reason, ...], times: dict[str, Any] | None = None
+    context: Context,
+    facts: dict[str, Any],
+    reasons: tuple[Reason, ...],
+    times: dict[str, Any] | None = None,
+    metrics: tuple[Metric, ...] = (),
+    causes: tuple[Reason, ...] = (),
 ) -> StageResult:
     from tasks.pose.write import write_facts
 
     write_facts(context.output, {**facts, "reasons": [reason.model_dump(mode="json") for reason in reasons]})
-    return StageResult(facts=facts | (times or {}), verdict=Verdict.REJECT, reasons=reasons)
+    return StageResult(
+        facts=facts | (times or {}), metrics=metrics, verdict=Verdict.REJECT, reasons=reasons, causes=causes
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from models.artifacts import (
@@ -17,10 +17,11 @@ from models.artifacts import (
     TRANSFORMS_FILE,
 )
 from models.camera import PoseSet
+from models.digest import sha256_file
 from models.manifest import Manifest, PublishedFile, StageProvenance
-from models.quality import worst
 from models.results import Done, FileRef, RejectedChain
 from models.stage import Stage
+from models.verdict import Judgement
 from models.version import software_version
 from tasks import registry
 from tasks.context import Context
@@ -29,7 +30,6 @@ from tasks.stage_files import source_of
 OTHERS: dict[str, tuple[Stage, str, str]] = {
     # published name: (stage, media type, role)
     PREVIEW_FILE: (Stage.QUALITY, "image/jpeg", "preview"),
-    REPORT_FILE: (Stage.QUALITY, "text/html", "report"),
     QUALITY_FILE: (Stage.QUALITY, "application/json", "metrics"),
     POSES_FILE: (Stage.POSE, "application/json", "cameras"),
     TRANSFORMS_FILE: (Stage.POSE, "application/json", "cameras"),
@@ -78,26 +78,41 @@ def _entry(file: FileRef, media_type: str, role: str, tier: str | None) -> Publi
     )
 
 
+def report_entry(path: Path) -> PublishedFile:
+    """The report that this stage wrote."""
+    file = FileRef(path=REPORT_FILE, sha256=sha256_file(path), bytes=path.stat().st_size)
+    return _entry(file, "text/html", "report", None)
+
+
+def before(context: Context) -> list[Done]:
+    """The commits of the stages before, in order."""
+    return [context.done(name) for name in registry.stages() if name in context.request.inputs]
+
+
 def build_manifest(
-    context: Context, files: Iterable[PublishedFile], poses: PoseSet, rejected: tuple[RejectedChain, ...]
+    context: Context,
+    files: Iterable[PublishedFile],
+    dones: Sequence[Done],
+    judgement: Judgement,
+    poses: PoseSet,
+    rejected: tuple[RejectedChain, ...],
 ) -> Manifest:
-    """The manifest of an asset from its committed stages."""
-    stages = [context.done(name) for name in registry.stages() if name in context.request.inputs]
-    quality = next((done for done in stages if done.stage is Stage.QUALITY), None)
+    """The manifest of an asset from its committed stages and their judgement."""
     return Manifest(
         asset=context.request.asset,
         files=tuple(files),
         units=poses.units,
         scale_source=poses.scale_source,
         scale_uncertainty=poses.scale_uncertainty,
-        verdict=worst(done.result.verdict for done in stages),
-        reasons=tuple(dict.fromkeys(reason for done in stages for reason in done.result.reasons)),
-        metrics=dict(quality.result.facts.get("metrics", {})) if quality is not None else {},
+        verdict=judgement.verdict,
+        reasons=judgement.reasons,
+        gates=judgement.outcomes,
+        metrics={metric.name: metric.value for done in dones for metric in done.result.metrics},
         provenance=tuple(
             StageProvenance(
                 stage=done.stage, method=done.method, version=done.version, key=done.key, options=done.options
             )
-            for done in stages
+            for done in dones
         ),
         rejected=rejected,
         software=f"asset-digitizer {software_version()}",

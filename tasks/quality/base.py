@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from models.camera import Matrix4
-from models.quality import GateOutcome, Metric, Verdict
+from models.quality import Metric
 from models.record import Record
-from models.results import Reason
 
 MaskKind = Literal["true_silhouette", "given_mask", "region", "region_above_support"]
 
@@ -127,14 +126,11 @@ class MeshChecks(Record):
 
 
 class QualityReport(Record):
-    """`quality.json`."""
+    """`quality.json`: what was measured. What gates make of it is in the manifest."""
 
     schema_version: Literal[1] = 1
     asset: str
-    verdict: Verdict
-    reasons: tuple[Reason, ...]
     metrics: tuple[Metric, ...]
-    gates: tuple[GateOutcome, ...]
     views: tuple[ViewRow, ...]
     mesh: MeshChecks
     geometry: GeometryReport | None

@@ -1,14 +1,13 @@
-"""All measured figures as metrics with one sentence each, and the judgement by gates."""
+"""All measured figures as metrics with one sentence each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
 
 import numpy as np
 
 from models.errors import ReasonCode
-from models.quality import POSE_METRICS, Gate, GateOutcome, Metric, Verdict, apply_gates, worst
+from models.quality import Metric
 from models.results import Reason
 from tasks.quality.base import GeometryReport, MaskKind, MeshChecks, StereoCheck, ViewRow
 from tasks.quality.views import TEXTURE_DB
@@ -21,13 +20,6 @@ MASK_TEXT: dict[MaskKind, str] = {
         "the projected convex hull of the sparse points above the support plane, dilated by 2 % of its size: "
         "the support was cut off on request and would count as missing"
     ),
-}
-_POSE_TEXT: dict[str, tuple[str, Literal["higher", "lower"], str]] = {
-    "registered_share": ("", "higher", "Share of the accepted photos whose camera was found."),
-    "registered_images": ("photos", "higher", "Photos whose camera was found."),
-    "reprojection_error_px": ("px", "lower", "Mean distance of a sparse point's projection to where it was seen."),
-    "track_length": ("photos", "higher", "Mean number of photos that see a sparse point."),
-    "parallax_deg": ("deg", "higher", "Median angle between the rays that fix a sparse point."),
 }
 
 
@@ -187,57 +179,11 @@ def stereo_metrics(check: StereoCheck | None) -> list[Metric]:
     return metrics
 
 
-def pose_metrics(facts: Mapping[str, Any]) -> list[Metric]:
-    """The pose stage's own figures, from its facts."""
-    nested = facts.get("metrics")
-    found = {**facts, **nested} if isinstance(nested, Mapping) else dict(facts)
-    metrics = []
-    for name in sorted(POSE_METRICS):
-        value = found.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
-            unit, better, about = _POSE_TEXT[name]
-            metrics.append(Metric(name=name, value=float(value), unit=unit, better=better, about=about))
-    return metrics
-
-
-def judge(
-    gates: Sequence[Gate], metrics: Sequence[Metric], checks: MeshChecks
-) -> tuple[Verdict, tuple[Reason, ...], tuple[GateOutcome, ...]]:
-    """The verdict with a reason for each metric that missed a gate: the gravest one it missed.
-
-    A mesh that is not finite or has no faces is rejected, whatever the gates say. Without any held-out photo the
-    likeness is unknown: that is for a person to review.
-    """
-    by_name = {metric.name: metric for metric in metrics}
-    verdict, outcomes = apply_gates(gates, {name: metric.value for name, metric in by_name.items()})
-    failed: dict[str, GateOutcome] = {}
-    for outcome in outcomes:
-        before = failed.get(outcome.gate.metric)
-        if not outcome.passed and (before is None or before.gate.otherwise.severity < outcome.gate.otherwise.severity):
-            failed[outcome.gate.metric] = outcome
-    reasons = [_reason(outcome, by_name[name]) for name, outcome in failed.items()]
-    verdicts = [verdict]
+def unfit(checks: MeshChecks) -> tuple[Reason, ...]:
+    """Why the mesh cannot be used whatever the gates say: it is not finite, or has no faces."""
+    reasons = []
     if not checks.finite:
-        verdicts.append(Verdict.REJECT)
         reasons.append(Reason.of(ReasonCode.NOT_FINITE, "expected finite vertex positions in the published mesh"))
     if checks.faces == 0:
-        verdicts.append(Verdict.REJECT)
         reasons.append(Reason.of(ReasonCode.EMPTY_SURFACE, "expected faces in the published mesh, found none"))
-    if "psnr_mesh" not in by_name:
-        verdicts.append(Verdict.REVIEW)
-        reasons.append(
-            Reason.of(
-                ReasonCode.LOW_FIDELITY,
-                "expected held-out photos that show the object, found none: the likeness was not measured",
-                hint="Take more photos: with 8 or more, some are kept back to measure on.",
-            )
-        )
-    return worst(verdicts), tuple(reasons), outcomes
-
-
-def _reason(outcome: GateOutcome, metric: Metric) -> Reason:
-    unit = f" {metric.unit}" if metric.unit else ""
-    gate = outcome.gate
-    return Reason.of(
-        gate.reason, f"{gate.otherwise}: expected {metric.name} {gate.bound}{unit}, found {metric.value:.4g}{unit}"
-    )
+    return tuple(reasons)

@@ -1,4 +1,4 @@
-"""The whole judgement of one asset, from the stage's inputs to its files."""
+"""The whole measurement of one asset, from the stage's inputs to its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from models.artifacts import (
     ASSET_FILE,
     DENSE_FACTS_FILE,
     MASK_FACTS_FILE,
-    POSE_FACTS_FILE,
     QUALITY_FILE,
     SURFACE_FILE,
     TRAIN_FILE,
@@ -23,13 +22,12 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
 from models.photos import PhotoIndex
 from models.representation import Representation
-from models.results import Done, StageRequest
 from models.stage import Stage
-from tasks import registry
 from tasks.context import Context
 from tasks.external import fetch_external
 from tasks.quality.base import MaskKind, QualityReport
-from tasks.quality.collect import geometry_metrics, judge, mesh_metrics, pose_metrics, stereo_metrics, view_metrics
+from tasks.quality.collect import geometry_metrics, mesh_metrics, stereo_metrics, view_metrics
+from tasks.quality.installed import Seen, measure_installed
 from tasks.quality.masks import region_mask, silhouette_mask, true_camera
 from tasks.quality.mesh_checks import check_mesh
 from tasks.quality.options import QualityOptions
@@ -53,8 +51,8 @@ Float32Array = npt.NDArray[np.float32]
 
 
 def evaluate(options: QualityOptions, context: Context) -> QualityReport:
-    """Measure everything, judge, and write `quality.json`, `report.html` and `preview.jpg`."""
-    from tasks.quality.report import Evidence, write_report
+    """Measure everything, and write `quality.json`, `figures.html` and `preview.jpg`."""
+    from tasks.quality.page import Evidence, write_page
 
     poses = read_poses(context)
     photos = read_photos(context)
@@ -86,21 +84,17 @@ def evaluate(options: QualityOptions, context: Context) -> QualityReport:
         *geometry_metrics(geometry),
         *stereo_metrics(stereo),
         *mesh_metrics(checks),
-        *pose_metrics(read_facts(context, Stage.POSE, POSE_FACTS_FILE)),
     )
-    verdict, reasons, gates = judge(options.gates, metrics, checks)
+    seen = Seen(mesh=mesh, poses=poses, views=tuple(views), measured=measured, context=context)
     report = QualityReport(
         asset=context.request.asset,
-        verdict=verdict,
-        reasons=reasons,
-        metrics=metrics,
-        gates=gates,
+        metrics=(*metrics, *measure_installed(options.metrics, seen)),
         views=rows,
         mesh=checks,
         geometry=geometry,
     )
     (context.output / QUALITY_FILE).write_bytes(canonical_json(report) + b"\n")
-    context.progress(0.9, "judged", {"verdict": str(verdict)})
+    context.progress(0.9, "measured", {})
     evidence = Evidence(
         report=report,
         poses=poses,
@@ -111,11 +105,11 @@ def evaluate(options: QualityOptions, context: Context) -> QualityReport:
         points=read_points(context),
         training=read_facts(context, Stage.TRAIN, TRAIN_FILE),
         surface=surface_facts,
-        settings=_settings(context),
         masks=_mask_facts(context),
+        mask_options=_mask_options(context),
     )
-    write_report(evidence, options, context)
-    context.progress(1.0, "report written", {})
+    write_page(evidence, options, context)
+    context.progress(1.0, "figures written", {})
     return report
 
 
@@ -211,11 +205,7 @@ def _mask_facts(context: Context) -> dict[str, Any]:
     return facts | {key: dense[key] for key in ("masks_refined", "masks_alike") if facts and key in dense}
 
 
-def _settings(context: Context) -> list[dict[str, Any]]:
-    """Method, version and effective options of each stage so far, from its commit; this one's from the request."""
-    dones = [context.find_done(name) for name in registry.stages() if name in context.request.inputs]
-    return [*(_setting(done) for done in dones if done is not None), _setting(context.request)]
-
-
-def _setting(of: Done | StageRequest) -> dict[str, Any]:
-    return {"stage": of.stage, "method": of.method, "version": of.version, "options": of.options, "seed": of.seed}
+def _mask_options(context: Context) -> dict[str, Any]:
+    """What was asked of the mask stage; empty where it did not run."""
+    done = context.find_done(Stage.MASK) if str(Stage.MASK) in context.request.inputs else None
+    return {} if done is None else done.options

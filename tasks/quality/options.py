@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from models.ladder import SteppedDown
-from models.quality import DEFAULT_GATES, Gate
 from models.record import Record
-from models.stage import Stage
 
 
 class QualityOptions(Record):
-    """What is measured, how closely, and what must hold."""
+    """What is measured, and how closely."""
 
-    gates: tuple[Gate, ...] = DEFAULT_GATES
-    """Bounds on metrics and what follows when one is missed; loosen them for difficult materials."""
+    metrics: dict[str, str] = Field(default_factory=dict)
+    """Metrics of installed packages with their versions; filled in, so that a new one is measured anew."""
     max_views: int = Field(default=8, ge=1)
     """Held-out photos that are measured, evenly spread; more make the means steadier and take longer."""
     max_edge_px: int = Field(default=800, ge=64)
@@ -45,5 +42,3 @@ class QualityOptions(Record):
     """Faces of the report's 3D view; a larger mesh is thinned out for it (never the published one)."""
     viewer_texture_px: int = Field(default=2048, ge=64)
     """Longer side of the texture in the report's 3D view."""
-    stepped_down: dict[Stage, SteppedDown] = Field(default_factory=dict)
-    """Stages that ran with smaller settings than asked for; the flow fills it in, the report shows it."""

@@ -60,8 +60,6 @@ def fit_field(
     device = context.device
 
     masked = any(image.mask for image in poses.of_split("train"))
-    if options.background == "auto":
-        options = options.model_copy(update={"background": "small" if masked else "large"})
     field = new(options, context.request.seed, not (options.mask_use == "empty" and masked))
     forbid_hidden(field.cells, poses, options.minimum_views, options.near)
     prior = _prior(field, found, options, context)
@@ -153,6 +151,6 @@ def field_arguments(options: HashFieldOptions, outside: bool) -> dict[str, Any]:
         "occupancy_resolution": options.occupancy_resolution,
         "step": 2.0 * math.sqrt(3.0) / options.ray_steps,
         "background_levels": options.background_levels if outside else 0,
-        "background": "small" if options.background == "auto" else options.background,
+        "background": options.background,
         "near": options.near,
     }

@@ -65,9 +65,9 @@ class HashFieldOptions(BudgetOptions):
     """Steps along the cube's diagonal. Raise it for thin parts."""
     background_levels: int = Field(default=6, ge=0, le=16)
     """Levels of the model of what lies outside the cube; 0 for captures before black."""
-    background: Literal["auto", "small", "large"] = "auto"
-    """Size of that model. `auto`: large where no photo has a mask that training goes by, so that the surroundings fill
-    most of every picture, else small. `large` takes three times the samples outside the cube."""
+    background: Literal["small", "large"] = "small"
+    """Size of that model. `large` takes three times the samples outside the cube and lets colours change with the
+    direction of view: try it on scenes of many photos; of few it learns the photos by heart."""
     mask_use: MaskUse = "auto"
     """What masked pixels mean: `ignore` leaves them out, `empty` says that nothing of the object is there. `auto`:
     `empty` for masks that the mask stage found and whose outlines it trusts (`mask_tolerance_px`), else `ignore`.

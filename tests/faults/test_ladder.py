@@ -83,8 +83,8 @@ def test_one_step_down_is_enough(tmp_path: Path, of: str, size: int, limit: int)
     assert small is not None and small.key == case.request(size // 2).key and small.stepped_down is None
     assert asked is not None and asked.stepped_down == said and asked.attempt == small.attempt
     assert small.options["size"] == small.result.facts["size"] == size // 2
-    quality = case.plan.request(Stage.QUALITY, walk(case.plan, case.store).done)
-    assert quality.options["stepped_down"] == {"train": said.model_dump(mode="json")}
+    publish = case.plan.request(Stage.PUBLISH, walk(case.plan, case.store).done)
+    assert publish.options["stepped_down"] == {"train": said.model_dump(mode="json")}
     assert list((tmp_path / "scratch").iterdir()) == []
     assert [stat.key for stat in case.store.list("work/mug/train/") if "/checkpoints/" in stat.key] == []
 

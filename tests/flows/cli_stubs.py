@@ -13,24 +13,26 @@ from typing import Any
 
 from PIL import Image
 
-from flows.asset import run_asset
+from flows.asset import gates_applied, run_asset
 from flows.batch import BatchOutcome
 from flows.plan.batch_plan import plan_batch
 from flows.plan.committed import BatchPlan
+from flows.plan.walk import Walk
 from flows.status.board import Board
 from flows.status.files import committed, with_stage, write_status
 from infra.settings import RunSettings
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
-from models.quality import Gate, Verdict, worst
+from models.quality import Gate, Metric, Verdict
 from models.record import Record
 from models.resources import Estimate, Resources
-from models.results import Done, Reason, StageRequest, StageResult
+from models.results import Done, StageRequest, StageResult
 from models.spec import Scale
 from models.spec_yaml import load_spec
 from models.stage import Given, Stage
 from models.status import AssetStatus, Failure, Phase
 from models.store import Store
+from models.verdict import judge_stage
 from tasks import registry
 from tasks.commit import run_stage
 from tasks.context import Context, ProgressSink
@@ -45,7 +47,6 @@ class IngestOptions(Record):
 
 class PoseOptions(Record):
     max_features: int = 4000
-    gates: tuple[Gate, ...] = ()
     scale: Scale | None = None
     format: str = "transforms"
 
@@ -68,11 +69,12 @@ class SurfaceOptions(Record):
 
 
 class QualityOptions(Record):
-    gates: tuple[Gate, ...] = ()
+    pass
 
 
 class PublishOptions(Record):
     targets: tuple[Any, ...] = ()
+    gates: tuple[Gate, ...] = ()
 
 
 OPTIONS: dict[Stage, type[Record]] = {
@@ -129,18 +131,28 @@ def write_batch(folder: Path, *assets: str, extra: str = "") -> Path:
     return path
 
 
+def measured(**values: float) -> tuple[Metric, ...]:
+    """Metrics of these values."""
+    return tuple(Metric(name=name, value=value) for name, value in values.items())
+
+
+SOUND = {"psnr_mesh_corrected": 26.0, "coverage_mesh": 0.98, "watertight": 1.0} | dict.fromkeys(
+    ("degenerate_share", "non_manifold_share"), 0.0
+)
+"""What the default gates ask of the quality stage."""
 RESULTS: dict[Stage, StageResult] = {
     stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.MASK, Stage.DENSE, Stage.TRAIN, Stage.SURFACE)
 } | {
     Stage.POSE: StageResult(
-        facts={"registered_share": 0.95, "tried": [{"rung": "sift exhaustive", "registered": 2, "error_px": 0.71234}]}
+        facts={"tried": [{"rung": "sift exhaustive", "registered": 2, "error_px": 0.71234}]},
+        metrics=measured(registered_share=0.95, registered_images=38),
     ),
-    Stage.QUALITY: StageResult(facts={"metrics": {"psnr_mesh": 25.1}}),
+    Stage.QUALITY: StageResult(metrics=measured(**SOUND, psnr_mesh=25.1)),
     Stage.PUBLISH: StageResult(),
 }
 FILES = {
     Stage.SURFACE: {"asset.glb": "glb"},
-    Stage.QUALITY: {"report.html": "<html>"},
+    Stage.PUBLISH: {"report.html": "<html>"},
     Stage.INGEST: {
         "images/p0.jpg": "x",
         "photos.json": json.dumps(
@@ -182,13 +194,17 @@ def commit_line(
         dones[stage] = run_stage(door, request, make_context(request, folder, store))
         shutil.rmtree(folder)
         status = with_stage(status, stage, **committed(dones[stage], cached=False))
-        if result.verdict is Verdict.REJECT:
+        if judge_stage(result, plan.gates).verdict is Verdict.REJECT and stage is not Stage.QUALITY:
             break
-    verdict = worst(done.result.verdict for done in dones.values())
+    found = Walk(plan, dones)
     finished = until is Stage.PUBLISH
-    reasons: tuple[Reason, ...] = tuple(reason for done in dones.values() for reason in done.result.reasons)
-    phase = Phase.REJECTED if verdict is Verdict.REJECT else Phase.DONE if finished else Phase.RUNNING
-    changes = {"phase": phase, "verdict": verdict if phase is not Phase.RUNNING else None, "reasons": reasons}
+    phase = Phase.REJECTED if found.rejected else Phase.DONE if finished else Phase.RUNNING
+    changes = {
+        "phase": phase,
+        "verdict": found.verdict if phase is not Phase.RUNNING else None,
+        "reasons": found.reasons,
+        "gates": gates_applied(found),
+    }
     write_status(store, status.model_copy(update=changes))
     return dones
 

@@ -42,11 +42,11 @@ def make_plan(store: Path, assets: Mapping[str, Mapping[str, dict[str, Any]]]) -
                 options.get(str(stage), {"do": "write"}),
                 needs,
                 inputs=before(stage),
-                filled_in=("stepped_down",) if stage is Stage.QUALITY else (),
+                filled_in=("stepped_down",) if stage is Stage.PUBLISH else (),
             )
             for stage in STAGES
         }
-        plans.append(AssetPlan(asset, "demo", 0, stages, {}))
+        plans.append(AssetPlan(asset, "demo", 0, stages, {}, gates=()))
     return BatchPlan("demo", str(store), tuple(plans), {})
 
 

@@ -53,7 +53,7 @@ class Line:
             chains = [{**chain, stage: replace(chain[stage], method=each)} for chain in chains for each in names]
         publish = Stage.PUBLISH
         chains = [{**chain, publish: replace(chain[publish], filled_in=("rejected",))} for chain in chains]
-        return AssetPlan.of_chains("mug", "demo", 0, chains, {})
+        return AssetPlan.of_chains("mug", "demo", 0, chains, {}, gates=())
 
     def __call__(self, request: StageRequest) -> Done:
         self.ran.append(f"{request.stage} {request.method}")
@@ -66,8 +66,9 @@ class Line:
             result = StageResult(verdict=Verdict.REJECT, reasons=(reason,))
         for method in below:
             if count := self.reviews.get((str(request.stage), method), 0):
-                reason = Reason.of(ReasonCode.LOW_GEOMETRY, f"{request.stage} of {method}")
-                result = StageResult(verdict=Verdict.REVIEW, reasons=(reason,) * count)
+                said = (f"{request.stage} of {method}, {number}" for number in range(count))
+                reasons = tuple(Reason.of(ReasonCode.LOW_GEOMETRY, each) for each in said)
+                result = StageResult(verdict=Verdict.REVIEW, reasons=reasons)
         context = make_context(request, self.folder / request.key, self.store)
 
         def entry(request: StageRequest, context: Any) -> StageResult:

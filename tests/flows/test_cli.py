@@ -16,13 +16,13 @@ from flows.cli.exit_codes import ExitCode, exit_code_of_error, exit_code_of_phas
 from flows.cli.main import app
 from flows.status.files import read_status, with_stage, write_status
 from infra.storage import open_store
-from models.errors import DigitizeError, ReasonCode
+from models.errors import HINTS, DigitizeError, ReasonCode
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from models.stage import Stage
 from models.status import Phase
 from tasks import registry
-from tests.flows.cli_stubs import commit_line, install, set_status, write_batch
+from tests.flows.cli_stubs import SOUND, commit_line, install, measured, set_status, write_batch
 from tests.support import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,8 +231,7 @@ def test_status_without_a_specification(tmp_path: Path) -> None:
 
 def test_explain_tells_the_whole_story(tmp_path: Path) -> None:
     path = write_batch(tmp_path)
-    reason = Reason.of(ReasonCode.LOW_FIDELITY, "psnr_mesh_corrected 15.2, expected >= 18")
-    poor = StageResult(facts={"metrics": {"psnr_mesh_corrected": 15.2}}, verdict=Verdict.REVIEW, reasons=(reason,))
+    poor = StageResult(metrics=measured(**{**SOUND, "psnr_mesh_corrected": 15.2}))
     commit_line(path, "cup", results={Stage.QUALITY: poor})
     document = ask("explain", path, "cup")
     assert document["asset"]["verdict"] == "review"
@@ -245,7 +244,14 @@ def test_explain_tells_the_whole_story(tmp_path: Path) -> None:
     assert document["tried"]["pose"][0]["registered"] == 2
     assert document["rejected_photos"] == [{"name": "bad[bold].jpg", "code": "blurred", "message": "sharpness 3"}]
     text = tell("explain", path, "cup").out
-    for part in ("low_fidelity", reason.hint, "bad[bold].jpg", "sift exhaustive", "0.7123", "report.html"):
+    for part in (
+        "low_fidelity",
+        HINTS[ReasonCode.LOW_FIDELITY],
+        "bad[bold].jpg",
+        "sift exhaustive",
+        "0.7123",
+        "report.html",
+    ):
         assert part in text
     assert ask("explain", path, "nobody", code=2)["error"]["message"].endswith("expected one of cup, found 'nobody'")
 

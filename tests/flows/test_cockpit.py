@@ -28,7 +28,7 @@ from models.results import Reason, StageResult
 from models.spec_yaml import load_spec
 from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState, StageStatus
-from tests.flows.cli_stubs import FILES, MODULES, commit_line, install, write_batch
+from tests.flows.cli_stubs import MODULES, SOUND, commit_line, install, measured, write_batch
 from tests.flows.test_cli import ask
 from tests.support import STAGES
 
@@ -96,14 +96,12 @@ def test_ranges_in_words() -> None:
 
 
 def test_a_page_says_what_explain_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also: a gate that two stages apply to one figure is told once."""
     spec = write_batch(tmp_path / "shelf", "cup", extra="gates: [{metric: psnr_mesh, at_least: 30, otherwise: review}]")
     picture = io.BytesIO()
     Image.new("RGB", (900, 600), (200, 10, 10)).save(picture, "JPEG")
     reason = Reason.of(ReasonCode.LOW_FIDELITY, "expected psnr_mesh >= 30, found 25.1 | pipe")
-    facts = {"metrics": {"psnr_mesh": 25.1, "registered_share": 0.95}}
-    results = {Stage.QUALITY: StageResult(facts=facts, verdict=Verdict.REVIEW, reasons=(reason,))}
-    monkeypatch.setitem(FILES, Stage.QUALITY, {"report.html": "<html>"})
+    figures = measured(**SOUND, psnr_mesh=25.1)
+    results = {Stage.QUALITY: StageResult(metrics=figures, verdict=Verdict.REVIEW, reasons=(reason,))}
     from tests.flows import cli_stubs
 
     commit_line(spec, "cup", results={**cli_stubs.RESULTS, **results})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from flows.status.board import Board, StatusKeeper
 from flows.status.files import is_lost, read_status
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
-from models.quality import Verdict
+from models.quality import Gate, Metric, Verdict
 from models.results import Done, Reason, StageRequest, StageResult
 from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState
@@ -72,7 +73,7 @@ def test_what_is_committed_is_not_run_again(tmp_path: Path) -> None:
     assert states(status) == [StageState.CACHED] * 4 + [StageState.COMMITTED] * 3
 
 
-@pytest.mark.parametrize("stage", [Stage.INGEST, Stage.POSE, Stage.QUALITY])
+@pytest.mark.parametrize("stage", [Stage.INGEST, Stage.POSE, Stage.SURFACE])
 def test_a_rejected_asset_stops_there_for_good(tmp_path: Path, stage: Stage) -> None:
     line = Line(tmp_path, **{str(stage): reject()})
     status = line.run()
@@ -84,6 +85,38 @@ def test_a_rejected_asset_stops_there_for_good(tmp_path: Path, stage: Stage) -> 
     again = Line(tmp_path)
     assert again.run().phase is Phase.REJECTED
     assert again.ran == []
+
+
+def test_an_asset_that_was_measured_and_rejected_gets_its_report(tmp_path: Path) -> None:
+    line = Line(tmp_path, quality=reject())
+    status = line.run()
+    assert (status.phase, status.verdict) == (Phase.REJECTED, Verdict.REJECT)
+    assert line.ran == list(STAGES) and status.stages[Stage.PUBLISH].state is StageState.COMMITTED
+    again = Line(tmp_path)
+    assert again.run().phase is Phase.REJECTED and again.ran == []
+
+
+def test_a_gate_rejects_before_anything_is_trained_and_a_looser_one_goes_on(tmp_path: Path) -> None:
+    poor = StageResult(metrics=(Metric(name="registered_share", value=0.4),))
+    gate = Gate(metric="registered_share", at_least=0.5, otherwise=Verdict.REJECT)
+    line = Line(tmp_path, pose=poor)
+    plan = replace(line.plan(), gates=(gate,))
+    status = run_asset(plan, line.store, Board("demo"), line)
+    assert status.phase is Phase.REJECTED and line.ran == [Stage.INGEST, Stage.POSE]
+    assert [each.passed for each in status.gates[Stage.POSE]] == [False]
+    loose = replace(plan, gates=(gate.model_copy(update={"at_least": 0.3}),))
+    again = Line(tmp_path, pose=poor)
+    status = run_asset(loose, line.store, Board("demo"), again)
+    assert status.phase is Phase.DONE and Stage.POSE not in again.ran and Stage.TRAIN in again.ran
+
+
+def test_a_required_metric_that_nobody_measured_is_for_review(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    plan = replace(line.plan(), gates=(Gate(metric="psnr_mesh", at_least=20),))
+    status = run_asset(plan, line.store, Board("demo"), line)
+    assert (status.phase, status.verdict) == (Phase.DONE, Verdict.REVIEW)
+    assert [each.code for each in status.reasons] == [ReasonCode.NOT_MEASURED]
+    assert [each.value for each in status.gates[Stage.QUALITY]] == [None]
 
 
 def test_review_goes_on_and_is_remembered(tmp_path: Path) -> None:

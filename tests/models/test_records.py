@@ -64,14 +64,24 @@ def test_gates() -> None:
         Gate(metric="psnr", at_least=10, otherwise=Verdict.REJECT),
         Gate(metric="error", at_most=1, otherwise=Verdict.REJECT),
     )
-    assert apply_gates(gates, {"psnr": 20.0, "error": 1.0})[0] is Verdict.ACCEPT
-    assert apply_gates(gates, {"psnr": 15.0})[0] is Verdict.REVIEW
-    assert apply_gates(gates, {"psnr": 5.0})[0] is Verdict.REJECT
-    assert apply_gates(gates, {"psnr": float("nan")})[0] is Verdict.REJECT
-    verdict, outcomes = apply_gates(gates, {"error": 1.01})
-    assert verdict is Verdict.REJECT
-    assert [outcome.passed for outcome in outcomes] == [True, True, False]
+
+    def verdict(**values: float) -> Verdict:
+        return worst(outcome.consequence for outcome in apply_gates(gates, values))
+
+    assert verdict(psnr=20.0, error=1.0) is Verdict.ACCEPT
+    assert verdict(psnr=15.0, error=1.0) is Verdict.REVIEW
+    assert verdict(psnr=5.0, error=1.0) is Verdict.REJECT
+    assert verdict(psnr=float("nan"), error=1.0) is Verdict.REJECT
+    assert [each.passed for each in apply_gates(gates, {"psnr": 20.0, "error": 1.01})] == [True, True, False]
     assert worst([]) is Verdict.ACCEPT
+
+
+def test_a_metric_that_is_missing_is_for_review_unless_its_gate_lets_it_pass() -> None:
+    gate = Gate(metric="psnr", at_least=10, otherwise=Verdict.REJECT)
+    (missing,) = apply_gates([gate], {"error": 1.0})
+    assert missing.value is None and not missing.passed and missing.consequence is Verdict.REVIEW
+    (loose,) = apply_gates([gate.model_copy(update={"when": "if_measured"})], {})
+    assert loose.value is None and loose.passed and loose.consequence is Verdict.ACCEPT
 
 
 def test_a_gate_has_one_bound() -> None:

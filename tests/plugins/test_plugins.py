@@ -22,7 +22,7 @@ from tests.plugins.install import install
 STAGES = ["ingest", "pose", "mask", "widen", "train", "surface", "quality", "publish"]
 LENIENT = [
     {"metric": metric, "at_least": bound, "otherwise": "reject"}
-    for metric, bound in (("fscore_1pct", 0.05), ("psnr_model", 8.0), ("psnr_mesh", 8.0))
+    for metric, bound in (("fscore_1pct", 0.05), ("psnr_model", 8.0), ("psnr_mesh", 8.0), ("roundness", 0.02))
 ]
 """A hull of sparse points is no good likeness; what is tested is that it goes all the way."""
 
@@ -32,6 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
     folder = tmp_path_factory.mktemp("site")
     install(folder, "convex_points", "digitize.train")
     install(folder, "off", "digitize.exporters")
+    install(folder, "roundness", "digitize.metrics")
     return folder, install(folder, "widen", "digitize.stages")
 
 
@@ -52,7 +53,9 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(900)
-def test_a_mesh_method_an_exporter_and_a_stage_go_all_the_way(batch: Path, site: tuple[Path, dict[str, str]]) -> None:
+def test_a_mesh_method_an_exporter_a_metric_and_a_stage_go_all_the_way(
+    batch: Path, site: tuple[Path, dict[str, str]]
+) -> None:
     environment = site[1]
     plan = digitize("plan", str(batch), **environment)
     (planned,) = plan["assets"]
@@ -73,11 +76,39 @@ def test_a_mesh_method_an_exporter_and_a_stage_go_all_the_way(batch: Path, site:
     _check_exported(folder)
     _check_region(batch, asset, manifest)
     _check_report(folder / "report.html", manifest["metrics"])
+    _check_metric(folder, manifest)
     _check_render(batch, environment)
 
     again = digitize("run", str(batch), **environment)
     assert again["ran"] is False
     _check_gc(batch, environment)
+    _check_changed_bound(batch, manifest["metrics"]["roundness"], environment)
+
+
+def _check_metric(folder: Path, manifest: dict[str, Any]) -> None:
+    """The installed metric is measured, explained, bounded, and known by its version."""
+    page, mesh = html.unescape((folder / "report.html").read_text()), trimesh.load(folder / "asset.glb", force="mesh")
+    value = manifest["metrics"]["roundness"]
+    assert value == pytest.approx(36 * np.pi * mesh.volume**2 / mesh.area**3, rel=0.01)
+    assert "Isoperimetric quotient" in page
+    (outcome,) = [each for each in manifest["gates"] if each["gate"]["metric"] == "roundness"]
+    assert outcome["passed"] and outcome["value"] == value
+    quality = next(each for each in manifest["provenance"] if each["stage"] == "quality")
+    assert quality["options"]["metrics"] == {"roundness": "1"}
+
+
+def _check_changed_bound(batch: Path, value: float, environment: dict[str, str]) -> None:
+    """A changed bound judges again, writes the report and publishes: nothing before is computed again."""
+    spec = yaml.safe_load(batch.read_text())
+    for bound, verdict in ((0.99 * value, "accept"), (1.01 * value, "reject")):
+        spec["gates"][-1] = {"metric": "roundness", "at_least": bound, "otherwise": "reject"}
+        path = batch.parent / "bound.yaml"
+        path.write_text(yaml.safe_dump(spec, sort_keys=False))
+        rejected = verdict == "reject"
+        (asset,) = digitize("run", str(path), expect=3 if rejected else 0, **environment)["assets"]
+        assert [stage for stage, each in asset["stages"].items() if each["state"] == "committed"] == ["publish"]
+        assert (asset["verdict"] == "reject") is rejected and (asset["phase"] == "rejected") is rejected
+        assert Path(asset["report"]).is_file() and bool(asset["published"]) is not rejected
 
 
 def _check_exported(folder: Path) -> None:
@@ -137,6 +168,18 @@ def test_without_the_packages_the_specification_is_refused_with_its_lines(batch:
     messages = [each["message"] for each in document["mistakes"]]
     known = "expected one of the stages ingest, pose, mask, dense, train"
     assert any(known in each and "'widen'" in each for each in messages)
+
+
+def test_a_gate_on_a_metric_that_nobody_measures_is_refused_with_its_line(
+    batch: Path, site: tuple[Path, dict[str, str]]
+) -> None:
+    spec = yaml.safe_load(batch.read_text())
+    spec["gates"] = [{"metric": "roundnes", "at_least": 0.5}]
+    path = batch.parent / "typo.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    (mistake,) = digitize("validate", str(path), expect=2, **site[1])["mistakes"]
+    assert "expected a metric that a stage measures (roundness" in mistake["message"]
+    assert "roundnes" in path.read_text().splitlines()[mistake["line"] - 1]
 
 
 def test_what_does_not_fit_is_refused_by_name(batch: Path, site: tuple[Path, dict[str, str]]) -> None:

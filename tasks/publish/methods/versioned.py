@@ -8,27 +8,33 @@ again finds its manifest in force and changes nothing.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from models.artifacts import MANIFEST_FILE, RECEIPTS_FILE
+from pydantic import Field
+
+from models.artifacts import FIGURES_FILE, MANIFEST_FILE, QUALITY_FILE, RECEIPTS_FILE, REPORT_FILE
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
+from models.ladder import SteppedDown
 from models.manifest import Latest, Manifest, withdrawn_key
-from models.quality import Verdict
+from models.quality import DEFAULT_GATES, Gate, Verdict
 from models.record import Record
 from models.resources import Estimate, Resources
-from models.results import RejectedChain, StageResult
+from models.results import Done, RejectedChain, StageResult
 from models.spec import PublishTarget
 from models.stage import Stage
 from models.store import Store
 
 if TYPE_CHECKING:
+    from models.camera import PoseSet
+    from models.verdict import Judgement
     from tasks.context import Context
 
-VERSION = "3"
-FILLED_IN = ("rejected",)
+VERSION = "4"
+FILLED_IN = ("rejected", "stepped_down")
 PRESETS: dict[str, dict[str, object]] = {"preview": {}, "standard": {}, "high": {}}
 
 _RACES = 20
@@ -39,8 +45,12 @@ class Options(Record):
 
     targets: tuple[PublishTarget, ...] = ()
     """Where to publish; filled in from the specification's `publish`."""
+    gates: tuple[Gate, ...] = DEFAULT_GATES
+    """Bounds on metrics and what follows when one is missed; filled in from the specification's `gates`."""
     rejected: tuple[RejectedChain, ...] = ()
     """Methods that were tried before; the flow fills it in, the manifest tells."""
+    stepped_down: dict[Stage, SteppedDown] = Field(default_factory=dict)
+    """Stages that ran with smaller settings than asked for; the flow fills it in, the report shows it."""
 
 
 def resources(options: Options) -> Resources:
@@ -71,17 +81,22 @@ class Receipts(Record):
 
 
 def publish(context: Context, options: Options) -> StageResult:
-    """Publish to every target and check what was written.
+    """Judge the asset, write its report, publish to every target whose least verdict it reaches, and check what was
+    written there.
 
     Raises DigitizeError(publish_conflict) when other runs keep swapping `latest.json`, and
     DigitizeError(checksum_mismatch) when a target holds other bytes than were sent.
     """
-    from tasks.publish.manifest import build_manifest, published_files
+    from models.verdict import judge
+    from tasks.publish.manifest import before, build_manifest, published_files, report_entry
     from tasks.stage_files import read_poses
 
-    surface = context.done(Stage.SURFACE)
-    found = published_files(context, surface)
-    manifest = build_manifest(context, [entry for _, _, entry in found], read_poses(context), options.rejected)
+    dones, poses = before(context), read_poses(context)
+    judgement = judge([done.result for done in dones], options.gates)
+    _write_report(context, options, judgement, dones, poses)
+    found = published_files(context, context.done(Stage.SURFACE))
+    files = [*(entry for _, _, entry in found), report_entry(context.output / REPORT_FILE)]
+    manifest = build_manifest(context, files, dones, judgement, poses, options.rejected)
     sources = {entry.path: source for source, _, entry in found}
     receipts = []
     for index, target in enumerate(options.targets):
@@ -99,11 +114,22 @@ def publish(context: Context, options: Options) -> StageResult:
     return StageResult(facts={**record.model_dump(mode="json"), "verdict": manifest.verdict.value})
 
 
+def _write_report(
+    context: Context, options: Options, judgement: Judgement, dones: Sequence[Done], poses: PoseSet
+) -> None:
+    from tasks.publish.report import render_report
+
+    page = context.fetch(str(Stage.QUALITY), FIGURES_FILE).read_text(encoding="utf-8")
+    figures = json.loads(context.fetch(str(Stage.QUALITY), QUALITY_FILE).read_bytes())
+    report = render_report(page, judgement, dones, poses, figures["mesh"]["extent"], options.stepped_down)
+    (context.output / REPORT_FILE).write_text(report, encoding="utf-8")
+
+
 def publish_to(store: Store, manifest: Manifest, sources: Mapping[str, str], context: Context) -> Receipt:
     """Make `manifest` the current version at one target.
 
     Args:
-        sources: the input that each file comes from.
+        sources: the input that each file comes from; the stage's own are left out.
     """
     data = canonical_json(manifest)
     digest = sha256_bytes(data)
@@ -172,10 +198,11 @@ def _upload(store: Store, prefix: str, manifest: Manifest, sources: Mapping[str,
     """Send the files and read them back: no server is trusted to have checked them."""
     from tasks.publish.transfer import Upload, send, stored_digests
 
-    uploads = [
-        Upload(f"{prefix}/{file.path}", context.fetch(sources[file.path], file.path), file.sha256)
-        for file in manifest.files
-    ]
+    uploads = []
+    for file in manifest.files:
+        own = file.path not in sources
+        path = context.output / file.path if own else context.fetch(sources[file.path], file.path)
+        uploads.append(Upload(f"{prefix}/{file.path}", path, file.sha256))
     send(store, uploads, context.check)
     digests = stored_digests(store, [upload.key for upload in uploads], context.check)
     for upload, digest in zip(uploads, digests, strict=True):

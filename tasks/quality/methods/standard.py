@@ -1,8 +1,8 @@
-"""The standard judgement: likeness on held-out photos, geometry against the truth, mesh checks, gates, report."""
+"""The standard measurement: likeness on held-out photos, geometry against the truth, mesh checks, and their page."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
@@ -12,9 +12,8 @@ from tasks.quality.options import QualityOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "10"
+VERSION = "11"
 EXTERNAL = ("truth",)
-FILLED_IN = ("stepped_down",)
 
 
 Options = QualityOptions
@@ -62,10 +61,13 @@ def _memory_gb(options: Options) -> float:
     return 3.0 + 3 * 4 * (options.hull_resolution + 2) ** 3 / 2**30
 
 
-def judge_asset(options: Options, context: Context) -> StageResult:
-    """Measure, judge and report; writes quality.json, report.html and preview.jpg."""
+def measure_asset(options: Options, context: Context) -> StageResult:
+    """Measure; writes quality.json, figures.html and preview.jpg."""
+    from models.quality import Verdict
+    from tasks.quality.collect import unfit
     from tasks.quality.evaluate import evaluate
 
     report = evaluate(options, context)
-    facts: dict[str, Any] = {"metrics": report.values}
-    return StageResult(verdict=report.verdict, reasons=report.reasons, facts=facts)
+    reasons = unfit(report.mesh)
+    verdict = Verdict.REJECT if reasons else Verdict.ACCEPT
+    return StageResult(metrics=report.metrics, verdict=verdict, reasons=reasons, facts={"metrics": report.values})

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from models.errors import HINTS, ReasonCode
-from models.quality import Gate, GateOutcome, Verdict
+from models.quality import DEFAULT_GATES, Verdict
+from models.verdict import judge_stage
 from tasks.pose.diagnose import explain
 from tasks.pose.evidence import Evidence, PairEvidence, framing
-from tasks.pose.task import gate_reasons
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
@@ -71,13 +71,6 @@ def test_framing_tells_a_tripod_from_a_walk() -> None:
     assert framing(tripod[:1]) == (0.0, False)
 
 
-def test_each_metric_gives_its_most_severe_reason() -> None:
-    review = Gate(metric="registered_share", at_least=0.8, reason=ReasonCode.TOO_FEW_REGISTERED)
-    reject = review.model_copy(update={"at_least": 0.5, "otherwise": Verdict.REJECT})
-    reasons = gate_reasons([GateOutcome(gate=gate, value=0.3, passed=False) for gate in (reject, review)])
-    assert [reason.message for reason in reasons] == ["registered_share: expected >= 0.5, found 0.3"]
-
-
 @pytest.mark.parametrize(
     ("folder", "code"), [("bad_nadar", ReasonCode.MOVING_SUBJECT), ("bad_no_overlap", ReasonCode.NO_OVERLAP)]
 )
@@ -100,6 +93,7 @@ def test_real_captures_that_cannot_work(folder: str, code: ReasonCode, tmp_path:
     ingest = commit_ingest(tmp_path / "store", tmp_path / "photos", None)
     context = pose_context(tmp_path / "run", tmp_path / "store", ingest, "colmap")
     result = run(context.request, context)
-    assert result.verdict is Verdict.REJECT
-    assert result.reasons[0].code is code, result.reasons
+    found = judge_stage(result, DEFAULT_GATES)
+    assert found.verdict is Verdict.REJECT
+    assert found.reasons[0].code is code, found.reasons
     assert result.facts["registered_images"] < 6

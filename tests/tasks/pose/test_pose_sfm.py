@@ -16,8 +16,9 @@ from PIL import Image
 from models.camera import OPENGL_FROM_OPENCV, CameraSet, PosedImage, PoseSet, project, transform_points
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
-from models.quality import Gate, Verdict
+from models.quality import DEFAULT_GATES, Gate, Verdict
 from models.results import ArtifactRef, StageResult
+from models.verdict import judge_stage
 from tasks.pose.task import run
 from tests.tasks.pose.captures import BOX, SIZE, commit_ingest, pose_context, ring, umeyama, write_photos
 
@@ -76,7 +77,7 @@ def to_truth(poses: PoseSet, truth: tuple[PosedImage, ...]) -> np.ndarray:
 
 def test_all_photos_register_at_their_true_places(captured: Captured, solved: tuple[Path, StageResult]) -> None:
     output, result = solved
-    assert result.verdict is Verdict.ACCEPT, result.reasons
+    assert judge_stage(result, DEFAULT_GATES).verdict is Verdict.ACCEPT, result
     poses = read(output)
     assert [image.name for image in poses.images] == [image.name for image in captured.truth]
     aligned = transform_points(to_truth(poses, captured.truth), [image.centre for image in poses.images])
@@ -138,17 +139,16 @@ def test_the_files_fit_together(solved: tuple[Path, StageResult]) -> None:
     assert "seconds" not in json.loads((output / "pose.json").read_bytes())
 
 
-def test_a_missed_gate_rejects_before_anything_is_written(captured: Captured, tmp_path: Path) -> None:
+def test_gates_bound_what_is_committed_and_change_none_of_it(captured: Captured, tmp_path: Path) -> None:
     gate = Gate(metric="track_length", at_least=50.0, otherwise=Verdict.REJECT, reason=ReasonCode.SHORT_TRACKS)
     cameras = tmp_path / "cameras.json"
     cameras.write_bytes(canonical_json(CameraSet(images=captured.truth)))
-    context = pose_context(
-        tmp_path, captured.root, captured.ingest, "known", cameras, format="cameras", gates=[gate.model_dump()]
-    )
+    context = pose_context(tmp_path, captured.root, captured.ingest, "known", cameras, format="cameras")
     result = run(context.request, context)
-    assert result.verdict is Verdict.REJECT
-    assert ReasonCode.SHORT_TRACKS in {reason.code for reason in result.reasons}
-    assert sorted(path.name for path in context.output.iterdir()) == ["pose.json"]
+    assert judge_stage(result, DEFAULT_GATES).verdict is Verdict.ACCEPT
+    found = judge_stage(result, (gate,))
+    assert found.verdict is Verdict.REJECT and [each.code for each in found.reasons] == [ReasonCode.SHORT_TRACKS]
+    assert (context.output / "poses.json").is_file() and "gates" not in context.request.options
 
 
 def test_masks_of_something_else_are_named_as_the_cause(captured: Captured, tmp_path: Path) -> None:
@@ -158,12 +158,12 @@ def test_masks_of_something_else_are_named_as_the_cause(captured: Captured, tmp_
     corner[10:70, 10:80] = 255
     ingest = commit_ingest(tmp_path / "store", photos, None, {path.name: corner for path in photos.iterdir()})
     context = pose_context(tmp_path / "run", tmp_path / "store", ingest, "colmap")
-    result = run(context.request, context)
-    assert result.verdict is Verdict.REJECT
-    assert result.reasons[0].code is ReasonCode.WRONG_MASKS
-    message = result.reasons[0].message
+    found = judge_stage(run(context.request, context), DEFAULT_GATES)
+    assert found.verdict is Verdict.REJECT
+    assert found.reasons[0].code is ReasonCode.WRONG_MASKS
+    message = found.reasons[0].message
     assert f"of {VIEWS} photos" in message and "4% of a photo" in message and "8 of 8 neighbouring photos" in message
-    assert "masks: auto" in result.reasons[0].hint
+    assert "masks: auto" in found.reasons[0].hint
 
 
 def test_masks_are_not_blamed_for_photos_of_different_things(tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def test_masks_are_not_blamed_for_photos_of_different_things(tmp_path: Path) -> 
     masks = {path.name: whole for path in (tmp_path / "photos").iterdir()}
     ingest = commit_ingest(tmp_path / "store", tmp_path / "photos", None, masks)
     context = pose_context(tmp_path / "run", tmp_path / "store", ingest, "colmap")
-    result = run(context.request, context)
-    assert result.verdict is Verdict.REJECT
-    assert ReasonCode.WRONG_MASKS not in {reason.code for reason in result.reasons}
+    found = judge_stage(run(context.request, context), DEFAULT_GATES)
+    assert found.verdict is Verdict.REJECT
+    assert ReasonCode.WRONG_MASKS not in {reason.code for reason in found.reasons}
 
 
 def test_known_transforms_keep_their_world(captured: Captured, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_known_transforms_keep_their_world(captured: Captured, tmp_path: Path) -
     (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
     context = pose_context(tmp_path, captured.root, captured.ingest, "known", tmp_path / "transforms.json")
     result = run(context.request, context)
-    assert result.verdict is Verdict.ACCEPT, result.reasons
+    assert judge_stage(result, DEFAULT_GATES).verdict is Verdict.ACCEPT, result
     poses = read(context.output)
     for found, true in zip(poses.images, captured.truth, strict=True):
         np.testing.assert_allclose(found.c2w, true.c2w, atol=1e-9)
@@ -218,6 +218,7 @@ RUN = """
 import sys
 from pathlib import Path
 from models.results import ArtifactRef
+from models.verdict import judge_stage
 from tasks.pose.task import run
 from tests.tasks.pose.captures import pose_context
 folder, root, ingest, threads = sys.argv[1:]

@@ -15,7 +15,7 @@ from models.camera import Camera, PosedImage, PoseSet, matrix4
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
 from models.manifest import Latest, Manifest
-from models.quality import Verdict
+from models.quality import Metric, Verdict
 from models.results import Done, Reason, StageRequest, StageResult
 from models.spec import PublishTarget
 from models.stage import Stage
@@ -24,6 +24,7 @@ from tasks.commit import run_stage
 from tasks.context import Context
 from tasks.publish import task
 from tasks.publish.manifest import published_files
+from tasks.report_page import SLOTS, slot
 from tests.support import make_context
 
 CAMERA = Camera(width=4, height=3, fx=2, fy=2, cx=2, cy=1.5)
@@ -50,7 +51,11 @@ def commit_inputs(
             "asset.notes": b"not published",
             "mesh.ply": b"the whole mesh",
         },
-        Stage.QUALITY: {"report.html": b"<html>", "quality.json": b"{}", "preview.jpg": b"jpg"},
+        Stage.QUALITY: {
+            "figures.html": "\n".join(map(slot, SLOTS)).encode(),
+            "quality.json": b'{"mesh": {"extent": [0.1, 0.2, 0.3]}}',
+            "preview.jpg": b"jpg",
+        },
     }
     if full:
         contents[Stage.DENSE] = {"points.ply": b"ply", "points.e57": b"e57", "dense.npz": b"not published"}
@@ -63,7 +68,7 @@ def commit_inputs(
                 (context.output / name).write_bytes(data)
             rejected = (Reason.of(ReasonCode.LOW_FIDELITY, "planted"),) if verdict is not Verdict.ACCEPT else ()
             own = request.stage is Stage.QUALITY
-            facts: dict[str, Any] = {"metrics": {"psnr_mesh": 21.5}} if own else {}
+            facts: dict[str, Any] = {}
             if request.stage is Stage.SURFACE:
                 high, thumb = {"asset.glb": 3, "asset.ply": 3}, {"asset-thumb.usdz": 4}
                 facts = {"tiers": {"high": {"files": high}, "thumb": {"files": thumb}}, "media_types": MEDIA_TYPES}
@@ -71,6 +76,7 @@ def commit_inputs(
                     facts["tiers"]["full"] = {"files": {"mesh.ply": 14}}
             return StageResult(
                 facts=facts,
+                metrics=(Metric(name="psnr_mesh", value=21.5, unit="dB"),) if own else (),
                 verdict=verdict if own else Verdict.ACCEPT,
                 reasons=rejected if own else (),
             )
@@ -83,13 +89,15 @@ def commit_inputs(
     return dones
 
 
-def publish_context(folder: Path, store: Store, dones: dict[str, Done], to: str, **target: Any) -> Context:
+def publish_context(
+    folder: Path, store: Store, dones: dict[str, Done], to: str, gates: tuple[Any, ...] = (), **target: Any
+) -> Context:
     request = StageRequest(
         asset="pot",
         stage=Stage.PUBLISH,
         method="versioned",
         version="1",
-        options={"targets": [{"to": to, **target}]},
+        options={"targets": [{"to": to, **target}], "gates": gates},
         inputs={name: done.ref for name, done in dones.items()},
     )
     return make_context(request, folder, store)
@@ -136,6 +144,22 @@ def test_publish_then_again_changes_nothing(tmp_path: Path, target: str) -> None
         assert (sha256_bytes(data), len(data)) == (file.sha256, file.bytes)
     assert manifest.metrics == {"psnr_mesh": 21.5}
     assert [p.stage for p in manifest.provenance] == ["ingest", "pose", "train", "surface", "quality"]
+
+
+def test_the_gates_decide_what_is_published_and_the_report_says_why(tmp_path: Path) -> None:
+    store, to = open_store(str(tmp_path / "store")), str(tmp_path / "published")
+    dones = commit_inputs(tmp_path, store, b"glb")
+    for bound, verdict, shown in ((21.0, "accept", "Accepted"), (22.0, "reject", "Rejected")):
+        gate = {"metric": "psnr_mesh", "at_least": bound, "otherwise": "reject"}
+        context = publish_context(tmp_path / str(bound), store, dones, to, (gate,))
+        result = task.run(*_args(context))
+        assert result.facts["verdict"] == verdict
+        assert [each["published"] for each in result.facts["receipts"]] == [verdict == "accept"]
+        report = (context.output / "report.html").read_text()
+        assert shown in report and slot("verdict") not in report
+        manifest = Manifest.model_validate_json((context.output / "manifest.json").read_bytes())
+        assert [(each.gate.at_least, each.passed) for each in manifest.gates] == [(bound, verdict == "accept")]
+    assert "reject: expected psnr_mesh &gt;= 22 dB, found 21.5 dB" in report
 
 
 def test_manifest_names_each_tier_and_type(tmp_path: Path) -> None:

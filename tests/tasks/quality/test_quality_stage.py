@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.camera import PoseSet
 from models.errors import DigitizeError, ReasonCode
+from models.ladder import SteppedDown
 from models.mesh.mesh import Mesh
-from models.quality import Gate, Verdict
-from models.results import StageResult
+from models.quality import DEFAULT_GATES, Gate, Metric, Verdict
+from models.results import Done, StageResult
+from models.spec import AssetSpec, BatchSpec, Scale
 from models.stage import Stage
+from models.verdict import Judgement, gates_of, judge
 from tasks import registry
+from tasks.publish.report import render_report
 from tasks.quality import task
 from tasks.quality.base import QualityReport
 from tasks.quality.masks import region_mask, true_camera
@@ -49,14 +54,43 @@ QUICK = {
 TURNED = np.array([[2.0, 0, 0, 3], [0, 0, -2.0, 1], [0, 2.0, 0, 0], [0, 0, 0, 1]])
 
 
+PLACED = StageResult(
+    metrics=tuple(
+        Metric(name=name, value=value, unit="photos" if name == "registered_images" else "")
+        for name, value in {"registered_share": 1.0, "registered_images": 8.0, "reprojection_error_px": 0.4}.items()
+    )
+)
+"""What the pose stage measured."""
+
+
 def judged(
-    monkeypatch: pytest.MonkeyPatch, capture: Capture, truth: bool = True, **options: Any
-) -> tuple[StageResult, QualityReport, str]:
+    monkeypatch: pytest.MonkeyPatch,
+    capture: Capture,
+    truth: bool = True,
+    gates: tuple[Gate, ...] = DEFAULT_GATES,
+    stepped_down: dict[Stage, SteppedDown] | None = None,
+    **options: Any,
+) -> tuple[Judgement, QualityReport, str]:
+    """What is made of an asset, its figures, and the report as it is published."""
     use_field(monkeypatch, capture.truth, capture.similarity)
     context = capture.context({**QUICK, **options}, truth=truth)
     result = task.run(context.request, context)
     report = QualityReport.model_validate_json((context.output / "quality.json").read_bytes())
-    return result, report, (context.output / "report.html").read_text()
+    assert result.metrics == report.metrics and result.facts["metrics"] == report.values
+    dones = [done_of(stage, each) for stage, each in ((Stage.POSE, PLACED), (Stage.QUALITY, result))]
+    given = BatchSpec(name="b", assets=(AssetSpec(id="a", photos="p", scale=Scale(), truth="t" if truth else None),))
+    if gates is DEFAULT_GATES:
+        gates = gates_of(given, given.assets[0])
+    judgement = judge([each.result for each in dones], gates)
+    poses = PoseSet.model_validate_json((capture.folder("pose") / "poses.json").read_bytes())
+    page = (context.output / "figures.html").read_text()
+    return judgement, report, render_report(page, judgement, dones, poses, report.mesh.extent, stepped_down or {})
+
+
+def done_of(stage: Stage, result: StageResult) -> Done:
+    named = {"key": "k", "asset": "a", "stage": stage, "method": "m", "version": "1", "attempt": "one", "digest": "d"}
+    costs = {"seconds": 1.0, "cpu_seconds": 1.0, "peak_memory_gb": 0.1}
+    return Done.model_validate({**named, **costs, "options": {}, "seed": 0, "files": (), "result": result})
 
 
 class Page(HTMLParser):
@@ -88,7 +122,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-Judged = tuple[Capture, StageResult, QualityReport, str]
+Judged = tuple[Capture, Judgement, QualityReport, str]
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +137,12 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Judged:
 def test_a_good_asset_is_accepted_in_any_frame(good: Judged) -> None:
     capture, result, report, page = good
     values = report.values
-    assert result.verdict is report.verdict is Verdict.ACCEPT and result.reasons == ()
-    assert result.facts["metrics"] == values
+    assert result.verdict is Verdict.ACCEPT and result.reasons == ()
     assert values["fscore_0_25pct"] == 1.0 and values["chamfer"] < 1e-5
     assert values["fscore_hull"] < 1.0 and values["camera_centre_error"] < 1e-6
     assert values["psnr_mesh"] == pytest.approx(values["psnr_model"], abs=0.5)
     assert values["psnr_mesh"] > 22 and 0.85 < values["coverage_mesh"] < 1.0
-    assert values["registered_share"] == 1.0 and values["watertight"] == 1.0
+    assert values["watertight"] == 1.0
     assert all(row.mask == "true_silhouette" for row in report.views)
     with Image.open(capture.root / "output" / "preview.jpg") as preview:
         assert preview.size == (96, 96) and preview.format == "JPEG"
@@ -118,8 +151,9 @@ def test_a_good_asset_is_accepted_in_any_frame(good: Judged) -> None:
 
 def test_the_field_may_be_drawn_smaller(good: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     capture = good[0].with_prediction(tmp_path, good[0].prediction)
-    lowered = {"because": "out_of_memory", "asked": {"samples_per_step": 32768}, "used": {"samples_per_step": 16384}}
-    _, report, page = judged(monkeypatch, capture, model_edge_px=120, stepped_down={"train": lowered})
+    used = {"samples_per_step": 16384}
+    lowered = SteppedDown.between(ReasonCode.OUT_OF_MEMORY, {"samples_per_step": 32768}, used)
+    _, report, page = judged(monkeypatch, capture, model_edge_px=120, stepped_down={Stage.TRAIN: lowered})
     said = "smaller settings than asked for: train samples_per_step 32768 -> 16384 (out_of_memory)"
     assert said in html.unescape(page) and said not in html.unescape(good[3])
     assert report.values["psnr_mesh"] == good[2].values["psnr_mesh"]
@@ -135,7 +169,7 @@ def test_the_same_work_gives_the_same_bytes(good: Judged, tmp_path: Path, monkey
         {path.name: path.read_bytes() for path in (root / "output").iterdir()} for root in (good[0].root, tmp_path)
     )
     assert first == second
-    assert set(first) == {"preview.jpg", "quality.json", "report.html"}
+    assert set(first) == {"preview.jpg", "quality.json", "figures.html"}
 
 
 def test_a_hole_costs_likeness_and_is_named(good: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,14 +201,13 @@ def test_a_wrong_shape_is_rejected_with_the_numbers(
     assert "Rejected" in page
 
 
-def test_gates_come_from_the_options_and_a_large_mesh_is_thinned_out_for_the_page_alone(
+def test_gates_are_given_and_a_large_mesh_is_thinned_out_for_the_page_alone(
     good: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(metric="registered_images", at_least=20, otherwise=Verdict.REVIEW, reason=ReasonCode.TOO_FEW_REGISTERED)
     capture = good[0].with_prediction(tmp_path, good[0].prediction)
-    options = {"gates": [gate.model_dump(mode="json")], "viewer_faces": 2000}
-    result, report, text = judged(monkeypatch, capture, **options)
-    assert result.verdict is Verdict.REVIEW and len(report.gates) == 1
+    result, report, text = judged(monkeypatch, capture, gates=(gate,), viewer_faces=2000)
+    assert result.verdict is Verdict.REVIEW and len(result.outcomes) == 1
     assert result.reasons[0].message == "review: expected registered_images >= 20 photos, found 8 photos"
     data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', text, re.S)[1])  # type: ignore[index]
     assert data["faces"] <= 2000 and "colors" in data and "texture" not in data
@@ -218,7 +251,8 @@ def test_without_held_out_photos_a_person_has_to_look(tmp_path: Path, monkeypatc
     ball = textured_ball(16, 32)
     cameras = tuple(image.model_copy(update={"split": "train"}) for image in ring(8))
     result, report, page = judged(monkeypatch, Capture(tmp_path, ball, ball, cameras=cameras).build())
-    assert result.verdict is Verdict.REVIEW and "likeness was not measured" in result.reasons[0].message
+    assert result.verdict is Verdict.REVIEW and {each.code for each in result.reasons} == {ReasonCode.NOT_MEASURED}
+    assert "review: expected psnr_mesh_corrected to be measured, found no value" in html.unescape(page)
     assert report.views == () and "Held-out photos</h2>" not in page
 
 

@@ -1,8 +1,10 @@
-"""The report: one HTML file that holds everything it shows, and the preview picture."""
+"""The page of figures: one HTML file that holds everything it shows, and the preview picture.
+
+Verdict, gates and settings are known only when the asset is judged: the page has slots for them.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -11,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from models.artifacts import PREVIEW_FILE, REPORT_FILE
+from models.artifacts import FIGURES_FILE, PREVIEW_FILE
 from models.camera import FloatArray, PoseSet, gltf_from_world, transform_points
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
 from models.photos import PhotoIndex
-from models.quality import Metric, Verdict
-from models.stage import Stage
 from tasks.context import Context
 from tasks.quality.base import QualityReport
 from tasks.quality.charts import camera_plot, line_chart
@@ -29,6 +29,7 @@ from tasks.quality.pictures import data_uri, distance_picture, error_map, masked
 from tasks.quality.truth import Measured
 from tasks.quality.viewer import pack_mesh
 from tasks.quality.views import View, spread
+from tasks.report_page import SLOTS, flat, slot
 
 STILLS = 6
 HEAT_VIEWS = 3
@@ -40,13 +41,6 @@ ELEVATION_DEG = 20.0
 _PREVIEW_TURN_DEG = 25.0
 
 Heat = list[tuple[str, list[tuple[str, int]]]]
-
-_COUNTS = frozenset({"components", "boundary_edges", "heldout_views", "registered_images"})
-VERDICT_TEXT = {
-    Verdict.ACCEPT: ("Accepted", "Every gate holds."),
-    Verdict.REVIEW: ("For review", "Usable, but a person should look at the points below."),
-    Verdict.REJECT: ("Rejected", "Not fit for publication, for the reasons below."),
-}
 
 
 @dataclass(frozen=True)
@@ -64,13 +58,14 @@ class Evidence:
     """Sparse points: xyz [P, 3] and rgb [P, 3]; None when there are none."""
     training: dict[str, Any]
     surface: dict[str, Any]
-    settings: list[dict[str, Any]]
     masks: dict[str, Any]
     """The mask stage's facts; empty where it did not run."""
+    mask_options: dict[str, Any]
+    """Its options."""
 
 
-def write_report(evidence: Evidence, options: QualityOptions, context: Context) -> None:
-    """Write `preview.jpg` and `report.html` to the stage's output."""
+def write_page(evidence: Evidence, options: QualityOptions, context: Context) -> None:
+    """Write `preview.jpg` and `figures.html` to the stage's output."""
     caster = RayCaster(evidence.mesh, context.threads)
     front = _front(evidence)
     drawable = np.unique(evidence.mesh.faces)
@@ -92,10 +87,9 @@ def write_report(evidence: Evidence, options: QualityOptions, context: Context) 
     ahead = transform_points(gltf_from_world(evidence.poses.up), front[None])[0]
     viewer["yaw"] = float(np.arctan2(ahead[0], ahead[2]) + np.radians(_PREVIEW_TURN_DEG))
     heat = _heat(evidence, front, options.still_px, context)
-    asked: dict[str, Any] = next((row["options"] for row in evidence.settings if row["stage"] == Stage.MASK), {})
-    masks = mask_section(evidence.masks, asked, evidence.poses, options.report_edge_px, context)
+    masks = mask_section(evidence.masks, evidence.mask_options, evidence.poses, options.report_edge_px, context)
     page = render(evidence, options, stills, viewer, heat, masks)
-    (context.output / REPORT_FILE).write_text(page, encoding="utf-8")
+    (context.output / FIGURES_FILE).write_text(page, encoding="utf-8")
 
 
 def render(
@@ -118,13 +112,11 @@ def render(
 
     report, folder = evidence.report, resources.files("tasks.quality")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figure"] = figure
-    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string((folder / "figures.html.j2").read_text(encoding="utf-8"))
     xyz = evidence.points["xyz"] if evidence.points else None
     return template.render(
         report=report,
-        metrics={metric.name: metric for metric in report.metrics},
-        verdict=VERDICT_TEXT[report.verdict],
+        slots={name: Markup(slot(name)) for name in SLOTS},
         key_figures=key_figures(evidence),
         css=Markup((folder / "report.css").read_text(encoding="utf-8")),
         script=Markup((folder / "viewer.js").read_text(encoding="utf-8")),
@@ -143,28 +135,8 @@ def render(
         registered={image.name: image.split for image in evidence.poses.images},
         curve=_curve(evidence.training),
         tiers=tier_rows(evidence.surface),
-        surface=_flat({name: value for name, value in evidence.surface.items() if name != "tiers"}),
-        stepped_down=[(stage, str(each)) for stage, each in options.stepped_down.items()],
-        settings=[{**row, "options": _flat(row["options"])} for row in evidence.settings],
+        surface=flat({name: value for name, value in evidence.surface.items() if name != "tiers"}),
     )
-
-
-def figure(metric: Metric) -> str:
-    """A metric's value for people.
-
-    >>> figure(Metric(name="registered_share", value=0.987)), figure(Metric(name="psnr_mesh", value=23.456, unit="dB"))
-    ('98.7 %', '23.46 dB')
-    """
-    value, unit = metric.value, metric.unit
-    if metric.name == "watertight":
-        return "yes" if value else "no"
-    if metric.name.startswith("chamfer") or metric.name == "camera_centre_error":
-        return f"{value * 100:.3f} % of the diagonal"
-    if metric.name.endswith("_share") or metric.name.startswith("coverage"):
-        return f"{value * 100:.1f} %" if value == 0 or value > 5e-4 else f"{value * 100:.2g} %"
-    if metric.name in _COUNTS:
-        return f"{value:,.0f}{' ' + unit if unit else ''}"
-    return f"{value:.{2 if unit else 3}f}{' ' + unit if unit else ''}"
 
 
 def tier_rows(surface: dict[str, Any]) -> list[dict[str, Any]]:
@@ -187,29 +159,8 @@ def tier_rows(surface: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:
-    """(label, figure, remark) of what a curator asks first."""
-    report = evidence.report
-    metrics = {metric.name: metric for metric in report.metrics}
-    rows = []
-    for name, label, remark in (
-        ("psnr_mesh_corrected", "Likeness of the mesh", "PSNR on held-out photos, colours corrected"),
-        ("psnr_model_corrected", "Likeness of the model", "PSNR on held-out photos, colours corrected"),
-        ("ssim_mesh", "Structure of the mesh", "SSIM on held-out photos"),
-        ("fscore_1pct", "Shape", "F-score at 1 % of the size"),
-        ("completeness_dense", "Complete", "of what stereo of held-out photos shows"),
-        ("precision_dense", "Supported", "of the mesh, by the same stereo"),
-        ("registered_share", "Photos placed", "cameras found"),
-    ):
-        if name in metrics:
-            rows.append((label, figure(metrics[name]), remark))
-    rows += _mask_row(evidence)
-    x, y, z = report.mesh.extent
-    if evidence.poses.units == "metre":
-        rows.append(("Size", f"{x * 100:.1f} × {y * 100:.1f} × {z * 100:.1f} cm", "width × height × depth"))
-    else:
-        rows.append(("Size", f"{x:.3g} × {y:.3g} × {z:.3g}", "no scale: arbitrary units"))
-    rows.append(("Mesh", f"{report.mesh.faces:,}", "triangles"))
-    return rows
+    """(label, figure, remark) of what a curator asks first and no metric tells."""
+    return [*_mask_row(evidence), ("Mesh", f"{evidence.report.mesh.faces:,}", "triangles")]
 
 
 def _mask_row(evidence: Evidence) -> list[tuple[str, str, str]]:
@@ -292,18 +243,3 @@ def _curve(training: dict[str, Any]) -> Markup | None:
     """The training's PSNR over its steps, from the history in `train.json`."""
     rows = [row for row in training.get("history", ()) if "step" in row and row.get("psnr") is not None]
     return line_chart([float(row["step"]) for row in rows], [float(row["psnr"]) for row in rows], "step", "PSNR, dB")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested facts or options as (dotted name, text); long lists by their length."""
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and len(value) > 6:
-            rows.append((f"{prefix}{name}", f"{len(value)} entries"))
-        elif isinstance(value, float):
-            rows.append((f"{prefix}{name}", f"{value:.6g}"))
-        else:
-            rows.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)))
-    return rows
