@@ -64,6 +64,8 @@ LINE_SECONDS = {
     "mask": 75.0,  # beside other work
     "train": 132.0,
     "surface": 20.0,
+    "scale": 1.0,
+    "export": 2.0,
     "quality": 35.0,
     "publish": 2.0,
 }

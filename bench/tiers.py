@@ -33,11 +33,10 @@ from models.fields import load_field
 from models.fields.base import Field
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, render_textured
-from tasks.surface import exporters
+from tasks.export import exporters
 from tasks.surface.extract import extract
 from tasks.surface.make_tiers import Work, finish
 from tasks.surface.methods.isosurface import Options
-from tasks.surface.pipeline import export_tier
 from tasks.surface.project import project
 from tasks.surface.tiers import planned
 from tasks.surface.views import View
@@ -45,6 +44,7 @@ from tasks.surface.views import View
 ROOT = Path(__file__).resolve().parents[1]
 
 THREADS = 2
+FORMATS = ("glb", "glb_draco", "usdz", "obj", "ply", "stl")
 
 
 class WavyTorus(Field):
@@ -91,7 +91,6 @@ def tiers(resolution: int, photos: int, width: int) -> dict[str, Any]:
     mesh = extract(WavyTorus(), resolution)
     options = Options(
         tiers=("thumb", "low", "medium", "high", "ar"),
-        formats=("glb", "glb_draco", "usdz", "obj", "ply", "stl"),
         faces=150_000 if resolution > 200 else 20_000,
         texture_size=4096 if resolution > 200 else 1024,
     )
@@ -103,16 +102,16 @@ def tiers(resolution: int, photos: int, width: int) -> dict[str, Any]:
         job = Work(mesh, views, lambda p, n: np.broadcast_to(grey, (len(p), 3)), box, options, THREADS, lambda: None)
 
         def work() -> dict[str, Any]:
-            context: Any = type("Output", (), {"output": folder / "out", "check": staticmethod(lambda: None)})
-            context.output.mkdir()
-            poses: Any = type("Poses", (), {"up": (0.0, 0.0, 1.0)})
+            output = folder / "out"
+            output.mkdir()
             plan = planned(options.tiers, options.faces, options.texture_size)
             steps: list[tuple[float, str]] = []
             start = time.monotonic()
             done, baked = finish(job, plan, lambda _, what: steps.append((time.monotonic() - start, what)))
             finished = time.monotonic() - start
             for item in done:
-                export_tier(item, plan[0], [exporters.load(name) for name in options.formats], poses, context)
+                for writer in (exporters.load(name) for name in FORMATS):
+                    writer.write(output / f"asset-{item.tier.name}{writer.SUFFIX}", item.mesh, (0.0, 0.0, 1.0))
             for (begin, what), (end, _) in zip(steps, [*steps[1:], (finished, "")], strict=True):
                 print(f"    {what:24} {end - begin:6.1f} s")
             print(f"    {'files':24} {time.monotonic() - start - finished:6.1f} s")
@@ -124,8 +123,8 @@ def tiers(resolution: int, photos: int, width: int) -> dict[str, Any]:
                 "charts": done[0].facts["charts"],
                 "baked_size": baked.baked_size,
                 "photo_share": round(baked.photo_share, 3),
-                "files": len(list(context.output.iterdir())),
-                "megabytes": round(sum(p.stat().st_size for p in context.output.iterdir()) / 1e6, 1),
+                "files": len(list(output.iterdir())),
+                "megabytes": round(sum(p.stat().st_size for p in output.iterdir()) / 1e6, 1),
             }
 
         return measured(work)

@@ -1,8 +1,8 @@
 """Cameras and poses, and the ONE place where axis conventions meet.
 
 Conventions (docs/conventions.md): `c2w` is a 4x4 camera-to-world matrix with OpenCV axes (x right, y down, z
-forward); `K` is in pixels and pixel (0, 0) has its centre at (0.5, 0.5); the world is the capture's frame, in
-metres once the scale is known; a field lives in [-1, 1]^3 and `world_from_field` is the similarity between the two.
+forward); `K` is in pixels and pixel (0, 0) has its centre at (0.5, 0.5); the world is the capture's frame, in its own
+units up to the stage `export`; a field lives in [-1, 1]^3 and `world_from_field` is the similarity between the two.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class PoseSet(Record):
     world_from_field: Matrix4
     """Similarity that takes the field's cube [-1, 1]^3 to the region of interest in the world."""
     units: Literal["metre", "arbitrary"] = "arbitrary"
+    """Of the world: the metre where poses were given in metres, and in what the export stage writes of known size."""
     scale_source: str = "none"
+    """What says that the unit is the metre: `poses`, or a kind of scale in what the export stage writes."""
     scale_uncertainty: float | None = None
     """Relative standard deviation of the scale, where it is known."""
     up: Vector3 = (0.0, 0.0, 1.0)

@@ -32,7 +32,7 @@ class CaptureFacts(Record):
     """On top of the default ones."""
 
 
-_LINE = ("ingest", "pose", "mask", "dense", "train", "surface", "quality", "publish")
+_LINE = ("ingest", "pose", "mask", "dense", "train", "surface", "scale", "export", "quality", "publish")
 CAPTURE_KINDS: dict[CaptureKind, CaptureFacts] = {
     CaptureKind.RINGS: CaptureFacts(stages=_LINE, minimum_photos=3),
     # a turn in fewer steps leaves more than 45 degrees between neighbours: nothing is matched over that

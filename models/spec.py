@@ -9,11 +9,21 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from models.capture_kind import CAPTURE_KINDS, CaptureKind
 from models.quality import Gate, Verdict
 from models.record import Record
+from models.scale import NONE
 from models.stage import Stage
 
 PACKAGE = "package:"
@@ -46,43 +56,21 @@ class Preset(StrEnum):
     HIGH = "high"
 
 
-class ScaleKind(StrEnum):
-    """Where the scale comes from."""
-
-    NONE = "none"
-    KNOWN_DISTANCE = "known_distance"
-    MARKERS = "markers"
-    GPS = "gps"
-    TURNTABLE = "turntable"
-
-
-class MarkedPoint(Record):
-    """One physical point, marked by hand in photos."""
-
-    pixels: dict[str, tuple[float, float]] = Field(min_length=2)
-    """Photo name -> (u right, v down) in pixels of the upright photo at its original size, centres at +0.5."""
-
-
 class Scale(Record):
-    """How the asset gets its size in metres. A required choice: `kind: none` says that it has none."""
+    """How the asset gets its size in metres. A required choice: `kind: none` says that it has none.
 
-    kind: ScaleKind = ScaleKind.NONE
-    distance_m: float | None = Field(default=None, gt=0)
-    """known_distance: metres between the two points."""
-    uncertainty_m: float = Field(default=0.0, ge=0)
-    """known_distance: standard deviation of `distance_m`."""
-    a: MarkedPoint | None = None
-    b: MarkedPoint | None = None
+    A kind is a method of the stage `scale` and brings its own keys; the planner checks them (`flows/plan/chains.py`).
+    """
 
-    @model_validator(mode="after")
-    def _complete(self) -> Scale:
-        _built(self.kind, frozenset({"none", "known_distance"}), "scale")
-        given = [self.distance_m is not None, self.a is not None, self.b is not None]
-        if self.kind is ScaleKind.KNOWN_DISTANCE and not all(given):
-            raise ValueError("scale known_distance: expected distance_m and the points a and b")
-        if self.kind is ScaleKind.NONE and any(given):
-            raise ValueError("scale none: expected no distance_m, a or b")
-        return self
+    model_config = ConfigDict(extra="allow")
+
+    kind: str = Field(default=NONE, pattern="^[a-z][a-z0-9_]{0,39}$")
+    """`none`, `known_distance` (two marked points whose distance is known), or a kind that a package adds."""
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What stands beside `kind`: the options of that method."""
+        return dict(self.model_extra or {})
 
 
 class MaskRole(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,29 @@ class SpecFile:
         spec: the validated batch.
     """
 
-    def __init__(self, path: Path, spec: BatchSpec, root: yaml.Node) -> None:
+    def __init__(
+        self, path: Path, spec: BatchSpec, root: yaml.Node, origins: Mapping[int, Sequence[str | int]] | None = None
+    ) -> None:
         self.path = path
         self.spec = spec
         self._root = root
+        self._origins = dict(origins or {})
 
     @property
     def folder(self) -> Path:
         """What relative paths in the specification start from."""
         return self.path.absolute().parent
 
-    def with_assets(self, assets: Sequence[AssetSpec]) -> SpecFile:
-        """The same file with further assets: errors in those point at the file's own lines as near as they can."""
+    def with_assets(self, assets: Sequence[AssetSpec], origins: Sequence[Sequence[str | int]]) -> SpecFile:
+        """The same file with further assets.
+
+        Args:
+            origins: the place, such as ("captures", 0), that each of them comes from; errors in it point there.
+        """
+        first = len(self.spec.assets)
+        added = {first + number: origin for number, origin in enumerate(origins)}
         spec = self.spec.model_copy(update={"assets": (*self.spec.assets, *assets)})
-        return SpecFile(self.path, spec, self._root)
+        return SpecFile(self.path, spec, self._root, self._origins | added)
 
     def resolve(self, location: str) -> str:
         """A path of the specification as an absolute path; `s3://` and `package:` stay as they are."""
@@ -60,7 +69,10 @@ class SpecFile:
         return DigitizeError(code, f"{_dotted(where)}: {message}", hint, path=f"{self.path}:{self.line(where)}")
 
     def place(self, where: Sequence[str | int]) -> tuple[str | int, ...]:
-        """A place as the file has it: a stage's only choice needs no list, but is read as one."""
+        """A place as the file has it: a stage's only choice needs no list, but is read as one; an asset that was added
+        stands where it comes from."""
+        if len(where) > 1 and where[0] == "assets" and isinstance(where[1], int) and where[1] in self._origins:
+            where = (*self._origins[where[1]], *where[2:])
         return _place(self._root, where)
 
 

@@ -30,6 +30,8 @@ class Stage(str):
     DENSE: ClassVar[Stage]
     TRAIN: ClassVar[Stage]
     SURFACE: ClassVar[Stage]
+    SCALE: ClassVar[Stage]
+    EXPORT: ClassVar[Stage]
     QUALITY: ClassVar[Stage]
     PUBLISH: ClassVar[Stage]
 
@@ -52,7 +54,7 @@ class Stage(str):
         )
 
 
-for _name in ("ingest", "pose", "mask", "dense", "train", "surface", "quality", "publish"):
+for _name in ("ingest", "pose", "mask", "dense", "train", "surface", "scale", "export", "quality", "publish"):
     setattr(Stage, _name.upper(), Stage(_name))
 
 
@@ -76,3 +78,5 @@ class Given:
     """What the chosen methods of the stages before hand on, by stage, where they declare it."""
     masks: str = "auto"
     """Where masks come from: `given`, `network`, `auto`, `geometry` or `none`."""
+    scale: str = "none"
+    """The kind of scale that the specification asks for."""

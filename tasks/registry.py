@@ -18,6 +18,8 @@ importable without torch, pycolmap or open3d:
     IF_KNOWN: tuple[str, ...]                      those of them that matter only to methods that have such an option
     METRICS: tuple[str, ...], or METRICS() -> tuple[str, ...]
                                                    what its methods may report as metrics, for gates
+    SPEC_KEY: str                                  the key of an asset whose `kind` is its method and whose other keys
+                                                   are the method's options, instead of `stages` (`scale`)
 
 A **method** is a module `tasks/<stage>/methods/<name>.py`, or an entry point `<name>` of the group
 `digitize.<stage>`. A stage in a single module is its own only method. It holds:
@@ -134,6 +136,12 @@ def default_method(stage: Stage, given: Given) -> str:
     chosen = getattr(module, "default_method", None)
     name: str = chosen(given) if chosen is not None else getattr(module, "DEFAULT_METHOD", str(stage))
     return name
+
+
+def spec_key(stage: Stage) -> str | None:
+    """The key of an asset that chooses the stage's method and holds its options; None where `stages` does."""
+    found: str | None = getattr(stage_module(stage), "SPEC_KEY", None)
+    return found
 
 
 def is_wanted(stage: Stage, asset: AssetSpec) -> bool:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.artifacts import INDEX_FILE, MODEL_FOLDER, POINTS_FILE, POSES_FILE
-from models.camera import PoseSet
+from models.artifacts import EXPORT_FILE, INDEX_FILE, LENSES_FILE, MODEL_FOLDER, POINTS_FILE, POSES_FILE, SCALE_FILE
+from models.camera import LensSet, PoseSet
 from models.errors import DigitizeError, ReasonCode
+from models.exports import ExportIndex
 from models.photos import PhotoIndex
 from models.points import SparsePoints
 from models.representation import REPRESENTATION_FILE, Representation, load_representation
+from models.scale import MeasuredScale
 from models.stage import Stage
 from tasks import registry
 from tasks.context import Context
@@ -47,6 +49,21 @@ def read_photos(context: Context) -> PhotoIndex:
 def read_poses(context: Context) -> PoseSet:
     """The geometry of the capture."""
     return PoseSet.model_validate_json(fetch(context, Stage.POSE, POSES_FILE).read_bytes())
+
+
+def read_lenses(context: Context) -> LensSet:
+    """The lenses of the photos that were undistorted."""
+    return LensSet.model_validate_json(fetch(context, Stage.POSE, LENSES_FILE).read_bytes())
+
+
+def read_scale(context: Context) -> MeasuredScale:
+    """The size of the asset in metres, as far as it is known."""
+    return MeasuredScale.model_validate_json(fetch(context, Stage.SCALE, SCALE_FILE).read_bytes())
+
+
+def read_exports(context: Context) -> ExportIndex:
+    """The files that are published of the model, the points and the cameras."""
+    return ExportIndex.model_validate_json(fetch(context, Stage.EXPORT, EXPORT_FILE).read_bytes())
 
 
 def fetch_picture(context: Context, path: str) -> Path:

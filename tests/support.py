@@ -35,7 +35,9 @@ def ref_of(folder: Path, uri: str) -> ArtifactRef:
     return ArtifactRef(digest="0", uri=uri, files=tuple(files))
 
 
-STAGES = tuple(Stage(name) for name in ("ingest", "pose", "mask", "train", "surface", "quality", "publish"))
+STAGES = tuple(
+    Stage(name) for name in ("ingest", "pose", "mask", "train", "surface", "scale", "export", "quality", "publish")
+)
 """The stages that run by default; the rest of `registry.stages()` is skipped then."""
 
 

@@ -15,7 +15,7 @@ ROOMS = {
     "obstore": ("infra/objects.py",),
     "botocore": ("infra/storage.py", "infra/queue.py"),
     "torch": ("models/fields/", "tasks/train/", "tasks/surface/", "tasks/quality/", "tasks/stereo/torch_"),
-    "pycolmap": ("tasks/pose/",),
+    "pycolmap": ("tasks/pose/", "tasks/scale/marks.py"),
     "typer": ("flows/",),
     "rich": ("flows/",),
 }

@@ -272,11 +272,40 @@ def spec_schema() -> dict[str, Any]:
     """The JSON schema of a batch specification."""
     from models.spec import BatchSpec
 
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "digitize batch",
-        **{key: value for key, value in BatchSpec.model_json_schema().items() if key != "title"},
-    }
+    found = {key: value for key, value in BatchSpec.model_json_schema().items() if key != "title"}
+    scale, needed = _scale_schema(found["$defs"]["Scale"])
+    found["$defs"] = {**found["$defs"], **needed, "Scale": scale}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "digitize batch", **found}
+
+
+def _scale_schema(plain: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of `scale` with the keys of each kind that is built or installed, and the definitions that it needs.
+
+    Args:
+        plain: the schema of the record, which lets a kind bring any keys.
+    """
+    from models.scale import NONE
+    from models.stage import Stage
+    from tasks import registry
+
+    kinds, needed = [], dict[str, Any]()
+    for name in registry.methods(Stage.SCALE):
+        module = registry.method(Stage.SCALE, name)
+        own = module.Options.model_json_schema()
+        needed |= own.pop("$defs", {})
+        kind = {"const": name, "default": NONE} if name == NONE else {"const": name}
+        required = ([] if name == NONE else ["kind"]) + own.get("required", [])
+        kinds.append(
+            {
+                "title": name,
+                "description": str(module.__doc__ or "").splitlines()[0],
+                "type": "object",
+                "properties": {"kind": kind, **own.get("properties", {})},
+                "required": required,
+                "additionalProperties": False,
+            }
+        )
+    return {"title": "Scale", "description": plain["description"].split("\n")[0], "anyOf": kinds}, needed
 
 
 def schema_text(document: dict[str, Any]) -> str:

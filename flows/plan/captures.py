@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from flows.plan.scaffold import slug
+from flows.plan.scales import scale_mistake
 from infra.storage import open_store
 from models.digest import digest_of, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
@@ -107,6 +108,9 @@ def _look_at(store: Store, folder: str, source: CaptureSource, stats: list[Stat]
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
             problem = f"{source.complete}: {place + ': ' if place else ''}{first['msg']}"
+        mistake = None if manifest is None or manifest.scale is None else scale_mistake(manifest.scale)
+        if mistake:
+            manifest, problem = None, f"{source.complete}: {mistake}"
     return Capture(asset_id(folder), folder, f"{store.uri}/{folder}", source, tuple(stats), manifest, problem)
 
 
@@ -170,7 +174,8 @@ def gather(spec_file: SpecFile, only: Iterable[str] = (), clock: Callable[[], fl
             raise spec_file.error(("captures",), message)
         taken.add(capture.asset)
         (ready if capture.is_complete(clock()) else waiting).append(capture)
-    return Gathered(spec_file.with_assets([as_asset(capture) for capture in ready]), tuple(waiting))
+    places = [("captures", spec_file.spec.captures.index(capture.source)) for capture in ready]
+    return Gathered(spec_file.with_assets([as_asset(capture) for capture in ready], places), tuple(waiting))
 
 
 def load_batch(path: Path, only: Iterable[str] = ()) -> SpecFile:

@@ -19,7 +19,7 @@ from models.ladder import Ladder
 from models.quality import Gate
 from models.record import Record
 from models.resources import Resources
-from models.spec import AssetSpec, StageChoice
+from models.spec import AssetSpec, Scale, StageChoice
 from models.spec_yaml import SpecFile, explain_error
 from models.stage import EVERY, Given, Inputs, Stage
 from tasks import registry
@@ -39,6 +39,18 @@ class _Choice:
     timeout_s: float | None
     place: Place
     """Where an error points to."""
+    has_own_key: bool = False
+    """Whether the place is a key of the asset that holds the method, as its `kind`, and the options."""
+
+    @property
+    def method_place(self) -> Place:
+        """Where an error about the method points to."""
+        return (*self.place, "kind" if self.has_own_key else "method")
+
+    @property
+    def options_place(self) -> Place:
+        """Where an error about the options points to."""
+        return self.place if self.has_own_key else (*self.place, "options")
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class _Resolved:
     options: Record
     plan: StagePlan
     place: Place
+    """Where an error about the method points to."""
 
 
 def resolve(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[Chain]:
@@ -83,15 +96,15 @@ def resolve_stage(
     spec_file: SpecFile, index: int, asset: AssetSpec, choice: _Choice, stage: Stage, given: Given
 ) -> _Resolved:
     """One stage with one choice. Raises DigitizeError with file and line."""
-    name = choice.method or registry.default_method(stage, given)
     try:
+        name = choice.method or registry.default_method(stage, given)
         module = registry.method(stage, name)
         overrides = {**_implied(spec_file, asset, stage, module, given), **choice.options}
         options = registry.effective_options(stage, name, asset.preset or spec_file.spec.preset, overrides)
     except ValidationError as error:
-        raise _options_error(spec_file, (*choice.place, "options"), error) from error
+        raise _options_error(spec_file, choice.options_place, error) from error
     except DigitizeError as error:
-        raise spec_file.error((*choice.place, "method"), error.message, error.code) from error
+        raise spec_file.error(choice.method_place, error.message, error.code) from error
     resources: Resources = module.resources(options)
     if choice.timeout_s:
         resources = resources.model_copy(update={"timeout_s": choice.timeout_s})
@@ -105,7 +118,7 @@ def resolve_stage(
         external=registry.external(module, given),
         filled_in=tuple(getattr(module, "FILLED_IN", ())),
     )
-    return _Resolved(module, options, plan, choice.place)
+    return _Resolved(module, options, plan, choice.method_place)
 
 
 def stage_mistakes(spec_file: SpecFile, index: int, asset: AssetSpec) -> Iterator[DigitizeError]:
@@ -138,10 +151,16 @@ def _check_stages(spec_file: SpecFile, index: int, asset: AssetSpec) -> None:
             if stage not in known:
                 message = f"expected one of the stages {', '.join(known)}, found '{stage}'"
                 raise spec_file.error((*place, stage), message, ReasonCode.NOT_BUILT_YET)
+            key = registry.spec_key(stage)
+            if key is not None and any(each.method or each.options for each in stages[stage]):
+                message = f"expected timeout_s alone: method and options are what an asset has under `{key}`"
+                raise spec_file.error((*place, stage), message)
 
 
 def _choices(spec_file: SpecFile, index: int, asset: AssetSpec, stage: Stage) -> list[_Choice]:
     """An asset's own choices come before the batch's; own options without a method go on top of the batch's."""
+    if (key := registry.spec_key(stage)) is not None:
+        return [_choice_of_key(spec_file, index, asset, stage, key)]
     common = spec_file.spec.stages.get(stage, (StageChoice(),))
     own = asset.stages.get(stage, (StageChoice(),))
     place: Place = ("assets", index, "stages", str(stage))
@@ -156,6 +175,14 @@ def _choices(spec_file: SpecFile, index: int, asset: AssetSpec, stage: Stage) ->
     return found
 
 
+def _choice_of_key(spec_file: SpecFile, index: int, asset: AssetSpec, stage: Stage, key: str) -> _Choice:
+    """The choice that a key of the asset makes; `stages` may only say how long the stage may take."""
+    timeouts = [each.timeout_s for stages in (asset.stages, spec_file.spec.stages) for each in stages.get(stage, ())]
+    chosen: Scale = getattr(asset, key)
+    timeout_s = next((each for each in timeouts if each), None)
+    return _Choice(None, chosen.keys, timeout_s, ("assets", index, key), has_own_key=True)
+
+
 def _alike(common: tuple[StageChoice, ...], method: str | None) -> StageChoice:
     """The batch's choice whose options hold for an asset's own choice: that of the same method, or of any."""
     return next((each for each in common if each.method in (None, method)), StageChoice())
@@ -168,7 +195,7 @@ def _merged(common: StageChoice, own: StageChoice, place: Place) -> _Choice:
 
 def _given(asset: AssetSpec, outputs: Mapping[str, str]) -> Given:
     masks = "given" if asset.given_masks else "network" if asset.mask_network else str(asset.masks)
-    return Given(str(asset.capture_kind), frozenset(given_places(asset)), dict(outputs), masks)
+    return Given(str(asset.capture_kind), frozenset(given_places(asset)), dict(outputs), masks, asset.scale.kind)
 
 
 def _outputs(stage: Stage, found: _Resolved) -> dict[str, str]:
@@ -227,7 +254,7 @@ def _needed(
             else:
                 waiting.append(required)
                 continue
-            raise spec_file.error((*resolved[stage].place, "method"), message)
+            raise spec_file.error(resolved[stage].place, message)
     return found
 
 
@@ -259,7 +286,7 @@ def _check_fit(
             f"method '{found.plan.method}' takes {' or '.join(accepts[stage])} from stage {stage}, found "
             f"'{resolved[stage].plan.method}', which hands on a {kind}; choose {' or '.join(fitting) or 'another'}"
         )
-        raise spec_file.error((*found.place, "method"), message)
+        raise spec_file.error(found.place, message)
 
 
 def _fits(stage: Stage, name: str, before: Stage, kind: str) -> bool:

@@ -56,7 +56,8 @@ def check_spec(path: Path) -> Checked:
     given = len(spec_file.spec.assets)
     # Places have no assets yet: what one of theirs would be shows every mistake that they would have
     with_examples = spec_file.with_assets(
-        [example_of(number, each) for number, each in enumerate(spec_file.spec.captures)]
+        [example_of(number, each) for number, each in enumerate(spec_file.spec.captures)],
+        [("captures", number) for number in range(len(spec_file.spec.captures))],
     )
     for index, asset in enumerate(with_examples.spec.assets):
         found = list(stage_mistakes(with_examples, index, asset))

@@ -87,7 +87,8 @@ def find_places(store: Store, status: AssetStatus) -> Places:
     if published:
         gone = tuple(path for path in published if "://" not in path and not Path(path, MANIFEST_FILE).is_file())
         return Places(f"{published[0]}/{ASSET_FILE}", f"{published[0]}/{REPORT_FILE}", tuple(published), gone, held)
-    model = _committed_file(store, status, Stage.SURFACE, ASSET_FILE)
+    model = _committed_file(store, status, Stage.EXPORT, ASSET_FILE)
+    model = model or _committed_file(store, status, Stage.SURFACE, ASSET_FILE)
     return Places(model, _committed_file(store, status, Stage.PUBLISH, REPORT_FILE), (), held=held)
 
 

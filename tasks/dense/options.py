@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Literal
-
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from models.record import Record
-
-PointFormat = Literal["ply", "e57"]
 
 
 class DenseOptions(Record):
@@ -33,17 +28,5 @@ class DenseOptions(Record):
     """Other photos that must agree with a point. Lower it for captures with few photos, raise it against noise."""
     least_confidence: float = Field(default=0.3, ge=0, lt=1)
     """Correlation below which a pixel has no depth. Raise it against wrong depth on plain surfaces."""
-    formats: tuple[PointFormat, ...] = Field(default=("ply",), min_length=1)
-    """Files of the fused points beside `dense.npz`, published with the asset: `ply`, and `e57` for surveying programs,
-    which needs `asset-digitizer[e57]`."""
     photo_memory_gb: float = Field(default=1.0, gt=0)
     """Main memory for photos and depth maps that are kept while others are made."""
-
-    @field_validator("formats")
-    @classmethod
-    def _writable(cls, formats: tuple[PointFormat, ...]) -> tuple[PointFormat, ...]:
-        if "e57" in formats and importlib.util.find_spec("pye57") is None:
-            raise ValueError(
-                "format e57: expected the package pye57, found none; install it: pip install 'asset-digitizer[e57]'"
-            )
-        return formats

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from models.artifacts import DENSE_FACTS_FILE, DENSE_FILE, DEPTH_FOLDER, E57_FILE, POINT_CLOUD_FILE
+from models.artifacts import DENSE_FACTS_FILE, DENSE_FILE, DEPTH_FOLDER
 from models.camera import PosedImage, PoseSet, transform_points
 from models.digest import canonical_json
 from models.errors import ReasonCode
-from models.mesh.io import write_point_cloud
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks import stage_files
@@ -66,7 +65,6 @@ def make_dense(options: DenseOptions, context: Context) -> StageResult:
         reason = Reason.of(ReasonCode.EMPTY_SURFACE, message, hint=hint)
         return StageResult(facts=facts, verdict=Verdict.REJECT, reasons=(reason,))
     _write_points(context.output / DENSE_FILE, points)
-    _export_points(points, poses, options, context)
     return StageResult(facts=facts)
 
 
@@ -136,19 +134,6 @@ def _fuse(
         share = 1 - FUSION_SHARE - SHAPE_SHARE + FUSION_SHARE * (k + 1) / len(work.images)
         context.progress(share, f"fused photo {k + 1} of {len(work.images)}", {})
     return Points.joined(parts), facts
-
-
-def _export_points(points: Points, poses: PoseSet, options: DenseOptions, context: Context) -> None:
-    """The points for other programs, in the formats asked for."""
-    from models.mesh.e57 import write_e57
-
-    if "ply" in options.formats:
-        write_point_cloud(context.output / POINT_CLOUD_FILE, points.xyz, points.normal, points.rgb)
-    if "e57" in options.formats:
-        up = ", ".join(f"{each:.6g}" for each in poses.up)
-        about = f"Dense stereo from {len(poses.images)} photos. Unit: {poses.units}. Up: ({up})."
-        name = context.request.asset
-        write_e57(context.output / E57_FILE, points.xyz, points.normal, points.rgb, name, about)
 
 
 def _write_points(path: Path, points: Points) -> None:

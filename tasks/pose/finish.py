@@ -1,4 +1,4 @@
-"""From a solved model to what the next stages read: frame, region, support, scale, split."""
+"""From a solved model to what the next stages read: frame, region, support, split."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from models.camera import (
     Vector3,
     matrix4,
 )
-from models.spec import ScaleKind
+from models.scale import NONE, POSES
 from tasks.context import Context
 from tasks.pose import region, split, support
 from tasks.pose.base import Model, Solution
 from tasks.pose.model import move_model, similarity
 from tasks.pose.options import PoseOptions
-from tasks.pose.scale import Measured, measure_scale
 from tasks.pose.undistort import Pinhole, pinhole_of, undistorted_mask
 from tasks.silhouettes import hull
 
@@ -40,14 +39,13 @@ class Arranged:
     cube: region.Cube
     up: FloatArray
     support: support.SupportPlane | None
-    measured: Measured | None
 
 
 def arrange(model: Model, solution: Solution, options: PoseOptions, context: Context) -> Arranged | None:
-    """Find up, support, region and scale, and choose the world where the method leaves it free.
+    """Find up, support and region, and choose the world where the method leaves it free.
 
-    A free world is level (z up), its origin on the support below the middle of the region, and its unit half the
-    region's edge, or a metre once the scale is known.
+    A free world is level (z up), its origin on the support below the middle of the region, and its unit half the edge
+    of the region that was found. Metres are no concern of this stage (`tasks/scale/`).
 
     Returns:
         None when no region of interest can be found.
@@ -65,12 +63,7 @@ def arrange(model: Model, solution: Solution, options: PoseOptions, context: Con
         cube = region.Cube(centre, half, level, "given")
     if cube is None:
         return None
-    measured = None
-    if options.scale.kind is ScaleKind.KNOWN_DISTANCE:
-        measured = measure_scale(options.scale, model)
-        metres = similarity(np.eye(3), measured.metres_per_unit, np.zeros(3))
-        model, (cube, up, plane) = _move(metres, model, cube, up, plane)
-    return Arranged(model, pinholes, cube, up, plane, measured)
+    return Arranged(model, pinholes, cube, up, plane)
 
 
 def pose_set(arranged: Arranged, solution: Solution, options: PoseOptions, seed: int) -> PoseSet:
@@ -88,20 +81,18 @@ def pose_set(arranged: Arranged, solution: Solution, options: PoseOptions, seed:
         )
         for index, (photo, pinhole, c2w) in enumerate(zip(model.photos, arranged.pinholes, model.c2w, strict=True))
     )
-    metre = arranged.measured is not None or solution.units_metre
     return PoseSet(
         images=images,
         world_from_field=matrix4(arranged.cube.world_from_field),
-        units="metre" if metre else "arbitrary",
-        scale_source=str(ScaleKind.KNOWN_DISTANCE) if arranged.measured else "poses" if metre else "none",
-        scale_uncertainty=arranged.measured.uncertainty if arranged.measured else None,
+        units="metre" if solution.units_metre else "arbitrary",
+        scale_source=POSES if solution.units_metre else NONE,
         up=_vector(arranged.up),
         support=Plane(normal=_vector(plane.normal), offset=plane.offset) if plane else None,
     )
 
 
 def arrangement_facts(arranged: Arranged) -> dict[str, Any]:
-    """JSON facts about region, support and scale."""
+    """JSON facts about region and support."""
     facts: dict[str, Any] = {
         "region_source": arranged.cube.source,
         "region_half": round(arranged.cube.half, 6),
@@ -109,10 +100,6 @@ def arrangement_facts(arranged: Arranged) -> dict[str, Any]:
     }
     if arranged.support:
         facts["support_share"] = round(arranged.support.share, 4)
-    if arranged.measured:
-        facts["metres_per_unit"] = arranged.measured.metres_per_unit
-        facts["scale_uncertainty"] = arranged.measured.uncertainty
-        facts["scale_residual_px"] = round(arranged.measured.residual_px, 3)
     return facts
 
 

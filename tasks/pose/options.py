@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 
 from models.camera import FloatArray, Vector3
 from models.record import Record
-from models.spec import Scale
 
 
 class Region(Record):
-    """A region of interest given by hand, in the frame of an earlier run's `poses.json`.
+    """A region of interest given by hand, in the frame of an earlier run's pose stage, which knows no metres: divide
+    lengths of published files by `metres_per_unit` of the scale stage.
 
     Either `centre` and `half_size` (a cube), or `minimum` and `maximum` (a box, which the cube encloses).
     """
@@ -55,8 +55,6 @@ class PoseOptions(Record):
     """Look-alikes that each photo is matched with beyond `exhaustive_limit`. Raise it when a capture falls apart."""
     features_in_masks: bool = True
     """Filled in: photos are searched for features inside their masks alone; not where the masks' role is `outline`."""
-    scale: Scale = Scale()
-    """Where the size in metres comes from."""
     region: Region | None = None
     """The region of interest, where the one that is found is not what you want."""
     region_margin: float = Field(default=0.12, ge=0, le=1)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from models.errors import ReasonCode
 from models.quality import DEFAULT_GATES, POSE_METRICS, Metric, Verdict, apply_gates
 from models.results import Reason, StageRequest, StageResult
-from models.spec import AssetSpec, BatchSpec, MaskRole, ScaleKind
+from models.spec import AssetSpec, BatchSpec, MaskRole
 from models.stage import Given
 from tasks import registry
 from tasks.context import Context
@@ -55,10 +55,8 @@ def default_method(given: Given) -> str:
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
-    """The scale, the format of given cameras, and whether masks bound the features."""
+    """The format of given cameras, and whether masks bound the features."""
     implied: dict[str, Any] = {}
-    if asset.scale.kind is not ScaleKind.NONE:
-        implied["scale"] = asset.scale
     if asset.poses:
         implied["format"] = asset.poses.format
     if asset.given_masks and asset.given_masks.role is MaskRole.OUTLINE:

@@ -11,7 +11,6 @@ from models.camera import LensSet, PoseSet
 from models.digest import canonical_json
 from models.points import SparsePoints
 from tasks.context import Context
-from tasks.pose.archive import write_archive
 from tasks.pose.finish import Arranged
 from tasks.pose.undistort import lens_record, write_undistorted, write_undistorted_mask
 
@@ -23,11 +22,10 @@ def write_facts(output: Path, facts: dict[str, Any]) -> None:
 
 
 def write_poses(output: Path, poses: PoseSet, points: SparsePoints) -> None:
-    """`poses.json`, `points.npz`, and both in the formats of other programs."""
+    """`poses.json` and `points.npz`."""
     output.mkdir(parents=True, exist_ok=True)
     (output / POSES_FILE).write_bytes(canonical_json(poses))
     points.write(output / POINTS_FILE)
-    write_archive(output, poses, points)
 
 
 def write_lenses(output: Path, arranged: Arranged) -> None:

@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-from models.artifacts import (
-    COLMAP_FILES,
-    E57_FILE,
-    POINT_CLOUD_FILE,
-    POSES_FILE,
-    PREVIEW_FILE,
-    QUALITY_FILE,
-    REPORT_FILE,
-    TRANSFORMS_FILE,
-)
-from models.camera import PoseSet
+from models.artifacts import PREVIEW_FILE, QUALITY_FILE, REPORT_FILE
 from models.digest import sha256_file
 from models.manifest import Manifest, PublishedFile, StageProvenance
 from models.results import Done, FileRef, RejectedChain
+from models.scale import MeasuredScale
 from models.stage import Stage
 from models.verdict import Judgement
 from models.version import software_version
 from tasks import registry
 from tasks.context import Context
-from tasks.stage_files import source_of
+from tasks.stage_files import read_exports, source_of
 
 OTHERS: dict[str, tuple[Stage, str, str]] = {
     # published name: (stage, media type, role)
     PREVIEW_FILE: (Stage.QUALITY, "image/jpeg", "preview"),
     QUALITY_FILE: (Stage.QUALITY, "application/json", "metrics"),
-    POSES_FILE: (Stage.POSE, "application/json", "cameras"),
-    TRANSFORMS_FILE: (Stage.POSE, "application/json", "cameras"),
-    **dict.fromkeys(COLMAP_FILES, (Stage.POSE, "text/plain", "cameras")),
-    POINT_CLOUD_FILE: (Stage.DENSE, "application/octet-stream", "points"),
-    E57_FILE: (Stage.DENSE, "model/e57", "points"),
 }
-"""What is published beside the model, when the stage made it. Photos are not: they belong to whoever took them."""
-_UNKNOWN_TYPE = "application/octet-stream"
+"""What is published beside the files of the export stage. Photos are not: they belong to whoever took them."""
 
 
-def published_files(context: Context, surface: Done) -> tuple[tuple[str, FileRef, PublishedFile], ...]:
-    """The files to publish as (input, committed file, entry of the manifest): the model's tiers, then the rest."""
-    tiers: dict[str, dict[str, Any]] = surface.result.facts.get("tiers", {})
-    types: dict[str, str] = surface.result.facts.get("media_types", {})
-    tier_of = {name: tier for tier, row in tiers.items() for name in row["files"]}
+def published_files(context: Context) -> tuple[tuple[str, FileRef, PublishedFile], ...]:
+    """The files to publish as (input, committed file, entry of the manifest): those of the export stage, its main
+    tier's first, then the rest."""
     found = []
-    for path in sorted(tier_of, key=lambda path: (not path.startswith("asset."), path)):
-        media_type = types.get(PurePosixPath(path).suffix, _UNKNOWN_TYPE)
-        found += _listed(context, Stage.SURFACE, path, media_type, "model", tier_of[path])
+    for each in read_exports(context).files:
+        found += _listed(context, Stage.EXPORT, each.path, each.media_type, each.role, each.tier)
     for path, (stage, media_type, role) in OTHERS.items():
         found += _listed(context, stage, path, media_type, role, None)
     return tuple(found)
@@ -94,16 +75,16 @@ def build_manifest(
     files: Iterable[PublishedFile],
     dones: Sequence[Done],
     judgement: Judgement,
-    poses: PoseSet,
+    scale: MeasuredScale,
     rejected: tuple[RejectedChain, ...],
 ) -> Manifest:
     """The manifest of an asset from its committed stages and their judgement."""
     return Manifest(
         asset=context.request.asset,
         files=tuple(files),
-        units=poses.units,
-        scale_source=poses.scale_source,
-        scale_uncertainty=poses.scale_uncertainty,
+        units=scale.units,
+        scale_source=scale.source,
+        scale_uncertainty=scale.uncertainty,
         verdict=judgement.verdict,
         reasons=judgement.reasons,
         gates=judgement.outcomes,

@@ -14,7 +14,7 @@ from models.verdict import Judgement
 from tasks.report_page import SLOTS, fill, flat
 
 if TYPE_CHECKING:
-    from models.camera import PoseSet
+    from models.scale import MeasuredScale
 
 VERDICT_TEXT = {
     Verdict.ACCEPT: ("Accepted", "Every gate holds."),
@@ -37,7 +37,7 @@ def render_report(
     page: str,
     judgement: Judgement,
     dones: Sequence[Done],
-    poses: PoseSet,
+    scale: MeasuredScale,
     extent: Sequence[float],
     stepped_down: Mapping[Stage, SteppedDown],
 ) -> str:
@@ -61,7 +61,7 @@ def render_report(
         "judgement": judgement,
         "text": VERDICT_TEXT[judgement.verdict],
         "metrics": metrics,
-        "key_figures": key_figures(metrics, poses, extent),
+        "key_figures": key_figures(metrics, scale, extent),
         "stepped_down": [(stage, str(each)) for stage, each in stepped_down.items()],
         "settings": [_setting(done) for done in dones],
     }
@@ -88,11 +88,13 @@ def figure(metric: Metric) -> str:
     return f"{value:.{2 if unit else 3}f}{' ' + unit if unit else ''}"
 
 
-def key_figures(metrics: Mapping[str, Metric], poses: PoseSet, extent: Sequence[float]) -> list[tuple[str, str, str]]:
+def key_figures(
+    metrics: Mapping[str, Metric], scale: MeasuredScale, extent: Sequence[float]
+) -> list[tuple[str, str, str]]:
     """(label, figure, remark) of what a curator asks first."""
     rows = [(label, figure(metrics[name]), remark) for name, label, remark in _KEY_FIGURES if name in metrics]
-    x, y, z = extent
-    if poses.units == "metre":
+    x, y, z = (scale.factor * side for side in extent)
+    if scale.units == "metre":
         rows.append(("Size", f"{x * 100:.1f} × {y * 100:.1f} × {z * 100:.1f} cm", "width × height × depth"))
     else:
         rows.append(("Size", f"{x:.3g} × {y:.3g} × {z:.3g}", "no scale: arbitrary units"))

@@ -13,7 +13,7 @@ from models.verdict import gates_of
 from tasks import registry
 from tasks.context import Context
 
-AFTER = ("ingest", "pose", "surface", "quality", EVERY)
+AFTER = ("scale", "export", "quality", EVERY)
 DEFAULT_METHOD = "versioned"
 
 
@@ -26,7 +26,7 @@ def run(request: StageRequest, context: Context) -> StageResult:
 
 def inputs(options: Record, capture_kind: str) -> Inputs:
     """What is published, and every stage's settings for the manifest."""
-    return Inputs(required=("ingest", "pose", "surface", "quality"), optional=(EVERY,))
+    return Inputs(required=("scale", "export", "quality"), optional=(EVERY,))
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:

@@ -140,11 +140,10 @@ def render(
 
 
 def tier_rows(surface: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sizes in which the asset is delivered, for the report's table; none where the surface stage names none."""
+    """The sizes in which the asset is made, for the report's table; none where the surface stage names none."""
     rows = []
     for name, tier in surface.get("tiers", {}).items():
         sealed, size = tier.get("watertight"), tier.get("texture_size")
-        files = ", ".join(f"{file} ({bytes_ / 1e6:.1f} MB)" for file, bytes_ in sorted(tier["files"].items()))
         rows.append(
             {
                 "name": name,
@@ -152,7 +151,6 @@ def tier_rows(surface: dict[str, Any]) -> list[dict[str, Any]]:
                 "maps": f"{size} px" if size else "none",
                 "watertight": "not checked" if sealed is None else ("yes" if sealed else "no"),
                 "crossing": tier.get("self_intersections", "not checked"),
-                "files": files,
             }
         )
     return sorted(rows, key=lambda row: -int(row["faces"]))

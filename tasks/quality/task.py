@@ -8,12 +8,13 @@ from typing import Any
 from models.record import Record
 from models.results import StageRequest, StageResult
 from models.spec import AssetSpec, BatchSpec
-from models.stage import EVERY, Inputs
+from models.stage import Inputs
 from tasks import registry
 from tasks.context import Context
 from tasks.quality import metrics
 
-AFTER = ("ingest", "pose", "train", "surface")
+# `export` gives the order alone: measured in the capture's own units, an asset is the same at any distance and format
+AFTER = ("ingest", "pose", "mask", "dense", "train", "surface", "export")
 DEFAULT_METHOD = "standard"
 METRICS = metrics.names
 IF_KNOWN = ("metrics",)
@@ -31,8 +32,8 @@ def run(request: StageRequest, context: Context) -> StageResult:
 
 
 def inputs(options: Record, capture_kind: str) -> Inputs:
-    """The published mesh and what it is compared with."""
-    return Inputs(required=("ingest", "pose", "surface"), optional=(EVERY,))
+    """The main tier and what it is compared with."""
+    return Inputs(required=("ingest", "pose", "surface"), optional=("mask", "dense", "train"))
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:

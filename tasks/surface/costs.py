@@ -1,4 +1,4 @@
-"""Time and memory of what every surface goes through: fewer faces, texture, files. Light."""
+"""Time and memory of what every surface goes through: fewer faces, texture, kept files. Light."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from tasks.surface.tiers import planned
 
 
 def baking_seconds(options: SurfaceOptions, photos: int, megapixels: float) -> float:
-    """Seconds on two busy cores, measured: grows with faces, texels, photos and files."""
+    """Seconds on two busy cores, measured: grows with faces, texels and photos."""
     tiers = planned(options.tiers, options.faces, options.texture_size)
     shapes = sum(2.0 + 12.0 * faces / 100_000 for faces in {tier.faces for tier in tiers})
     size = max(tier.texture_size for tier in tiers)
     baking = 3.0 * (size / 1024.0) ** 2 + photos * (0.15 + 0.1 * megapixels)
-    files = len(options.formats) * sum(0.3 + 0.25 * (tier.texture_size / 1024.0) ** 2 for tier in tiers)
+    files = sum(0.3 + 0.25 * (tier.texture_size / 1024.0) ** 2 for tier in tiers)
     return shapes + baking + files
 
 

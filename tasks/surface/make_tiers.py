@@ -33,7 +33,7 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Finished:
-    """One tier, ready for the exporters."""
+    """One tier: a mesh with its maps."""
 
     tier: Tier
     mesh: Mesh

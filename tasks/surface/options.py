@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from models.record import Record
-from tasks.surface import exporters
 from tasks.surface.tiers import TierName
 
 
@@ -44,9 +43,6 @@ class SurfaceOptions(Record):
     """How strongly the best photo prevails: raise it when the texture is blurred, lower it when patches show."""
     equalise: bool = True
     """Take out differences in exposure between photos. Switch it off for photos of one fixed exposure."""
-    formats: tuple[str, ...] = Field(default=("glb", "obj", "ply"), min_length=1)
-    """Files of each tier but `full`: `glb`, `glb_draco` (compressed), `usdz`, `obj`, `ply`, `stl`, and what installed
-    packages add."""
 
     @field_validator("tiers")
     @classmethod
@@ -56,15 +52,6 @@ class SurfaceOptions(Record):
                 "expected a tier beside `full`: the asset that is measured and shown is one with a texture"
             )
         return tiers
-
-    @field_validator("formats")
-    @classmethod
-    def _known_formats(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in formats if name not in exporters.names()]:
-            raise ValueError(f"expected formats among {', '.join(exporters.names())}, found {', '.join(unknown)}")
-        if "glb" not in formats:
-            raise ValueError("expected `glb` among the formats: it is what is measured and shown")
-        return formats
 
 
 class IsosurfaceOptions(SurfaceOptions):

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.artifacts import FULL_MESH_FILE, SURFACE_FILE
+from models.artifacts import ASSET_FILE, FULL_MESH_FILE, SURFACE_FILE, TIER_FOLDER
 from models.camera import FloatArray, PoseSet, transform_points
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
+from models.mesh.gltf import write_glb
 from models.mesh.io import write_ply
 from models.mesh.mesh import Mesh
+from models.mesh.tier_files import write_tier
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks.context import Context
 from tasks.stage_files import fetch_picture, load_model, read_poses
-from tasks.surface import exporters
 from tasks.surface.bake import Baked
-from tasks.surface.exporters import ply
 from tasks.surface.make_tiers import Finished, Work, coloured, finish
 from tasks.surface.options import SurfaceOptions
 from tasks.surface.shape import CUBE, Scene, Shape
-from tasks.surface.tiers import Tier, file_stem, planned
+from tasks.surface.tiers import planned
 from tasks.surface.views import View
 
 
@@ -37,7 +37,6 @@ def make_surface(context: Context, options: SurfaceOptions, find_shape: Callable
     Raises DigitizeError when there is no usable surface.
     """
     torch.set_num_threads(max(1, context.threads))
-    formats = [exporters.load(name) for name in options.formats]  # before minutes are spent on the rest
     poses = read_poses(context)
     views = [View(image, lambda path: fetch_picture(context, path)) for image in poses.of_split("train")]
     if not views:
@@ -58,28 +57,18 @@ def make_surface(context: Context, options: SurfaceOptions, find_shape: Callable
     full = coloured(shape.mesh, done[0].mesh, context.threads, context.check)
     write_ply(context.output / FULL_MESH_FILE, full)
     context.progress(0.9, "files", {"tiers": len(tiers)})
-    rows: dict[str, dict[str, Any]] = {
-        item.tier.name: {**item.facts, "files": export_tier(item, tiers[0], formats, poses, context)} for item in done
-    }
+    for item in done:
+        context.check()
+        write_tier(context.output / TIER_FOLDER, item.tier.name, item.mesh)
+    write_glb(context.output / ASSET_FILE, done[0].mesh, poses.up)
+    rows: dict[str, dict[str, Any]] = {item.tier.name: item.facts for item in done}
     if "full" in options.tiers:
-        size = (context.output / FULL_MESH_FILE).stat().st_size
-        rows["full"] = {"faces": len(full.faces), "files": {FULL_MESH_FILE: size}}
-    media_types = {suffix: kind for module in (ply, *formats) for suffix, kind in module.MEDIA_TYPES.items()}
-    facts = {**shape.facts, **_facts(full, done[0], baked), "tiers": rows, "media_types": media_types}
-    (context.output / SURFACE_FILE).write_bytes(canonical_json({**facts, "units": poses.units}) + b"\n")
+        rows["full"] = {"faces": len(full.faces)}
+    facts = {**shape.facts, **_facts(full, done[0], baked), "tiers": rows, "main_tier": tiers[0].name}
+    (context.output / SURFACE_FILE).write_bytes(canonical_json(facts) + b"\n")
     reasons = (*shape.reasons, *_tangled(done))
     context.progress(1.0, "surface done", {"faces": len(done[0].mesh.faces)})
     return StageResult(facts=facts, verdict=Verdict.REVIEW if reasons else Verdict.ACCEPT, reasons=reasons)
-
-
-def export_tier(item: Finished, main: Tier, formats: Sequence[Any], poses: PoseSet, context: Context) -> dict[str, int]:
-    """Write a tier in every format; sizes in bytes by file name."""
-    stem = file_stem(item.tier, main)
-    before = {path.name for path in context.output.iterdir()}
-    for exporter in formats:
-        context.check()
-        exporter.write(context.output / f"{stem}{exporter.SUFFIX}", item.mesh, poses.up)
-    return {path.name: path.stat().st_size for path in sorted(context.output.iterdir()) if path.name not in before}
 
 
 def _tangled(done: list[Finished]) -> list[Reason]:

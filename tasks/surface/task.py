@@ -23,7 +23,7 @@ _BY_KIND = {"field": "isosurface", "mesh": "mesh"}
 
 
 def run(request: StageRequest, context: Context) -> StageResult:
-    """Turn what the train stage made into a cleaned, textured and exported mesh; reject an asset without a surface."""
+    """Turn what the train stage made into a cleaned and textured mesh in several sizes; reject an asset without one."""
     method = registry.method(request.stage, request.method)
     try:
         result: StageResult = method.surface(context, method.Options.model_validate(request.options))

@@ -50,8 +50,3 @@ def planned(names: Iterable[TierName], faces: int, texture_size: int) -> tuple[T
         for name in MAIN_ORDER
         if name in wanted
     )
-
-
-def file_stem(tier: Tier, main: Tier) -> str:
-    """`asset` for the main tier, `asset-<tier>` for the others."""
-    return "asset" if tier.name == main.name else f"asset-{tier.name}"

@@ -19,9 +19,11 @@ from infra.storage import open_store
 from models.camera import Camera, PosedImage, PoseSet, matrix4
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError
+from models.exports import ExportedFile, ExportIndex
 from models.manifest import Latest, Manifest
 from models.resources import Resources
 from models.results import Done, StageRequest, StageResult
+from models.scale import MeasuredScale
 from models.stage import Stage
 from models.status import AssetStatus
 from tasks.context import Context
@@ -39,7 +41,9 @@ _FILES = {
     Stage.POSE: ("points.npz",),
     Stage.MASK: ("mask.json",),
     Stage.TRAIN: ("model/representation.json", "model/weights.bin"),
-    Stage.SURFACE: ("asset.glb", "asset.ply", "mesh.ply"),
+    Stage.SURFACE: ("asset.glb", "mesh.ply"),
+    Stage.SCALE: (),
+    Stage.EXPORT: ("asset.glb", "asset.ply", "mesh.ply"),
     Stage.QUALITY: ("report.html", "quality.json", "preview.jpg"),
 }
 
@@ -68,8 +72,15 @@ def door(request: StageRequest, context: Context) -> StageResult:
         path.write_bytes(f"{name} {value}".encode() * 50)
     if request.stage is Stage.POSE:
         (context.output / "poses.json").write_bytes(canonical_json(_POSES))
-    tiers = {"medium": {"files": dict.fromkeys(_FILES[Stage.SURFACE], 1)}}
-    return StageResult(facts={"metrics": {"psnr_mesh": int(value[:2], 16) / 8}, "tiers": tiers})
+    if request.stage is Stage.SCALE:
+        (context.output / "scale.json").write_bytes(canonical_json(MeasuredScale()))
+    if request.stage is Stage.EXPORT:
+        files = tuple(
+            ExportedFile(path=name, role="model", media_type="model/x", tier="medium", bytes=1)
+            for name in _FILES[Stage.EXPORT]
+        )
+        (context.output / "export.json").write_bytes(canonical_json(ExportIndex(units="arbitrary", files=files)))
+    return StageResult(facts={"metrics": {"psnr_mesh": int(value[:2], 16) / 8}})
 
 
 def micro_plan(store: str, published: str, assets: list[str], **options: object) -> BatchPlan:

@@ -27,7 +27,6 @@ from models.quality import Gate, Metric, Verdict
 from models.record import Record
 from models.resources import Estimate, Resources
 from models.results import Done, StageRequest, StageResult
-from models.spec import Scale
 from models.spec_yaml import load_spec
 from models.stage import Given, Stage
 from models.status import AssetStatus, Failure, Phase
@@ -47,7 +46,6 @@ class IngestOptions(Record):
 
 class PoseOptions(Record):
     max_features: int = 4000
-    scale: Scale | None = None
     format: str = "transforms"
 
 
@@ -68,6 +66,10 @@ class SurfaceOptions(Record):
     support: str = "keep"
 
 
+class ExportOptions(Record):
+    formats: tuple[str, ...] = ("glb",)
+
+
 class QualityOptions(Record):
     pass
 
@@ -84,6 +86,7 @@ OPTIONS: dict[Stage, type[Record]] = {
     Stage.DENSE: DenseOptions,
     Stage.TRAIN: TrainOptions,
     Stage.SURFACE: SurfaceOptions,
+    Stage.EXPORT: ExportOptions,
     Stage.QUALITY: QualityOptions,
     Stage.PUBLISH: PublishOptions,
 }
@@ -103,13 +106,22 @@ def _module(stage: Stage) -> ModuleType:
     return module
 
 
-MODULES = {stage: _module(stage) for stage in registry.stages()}
+def _scale_module(true: ModuleType) -> ModuleType:
+    module = ModuleType(true.__name__, true.__doc__)
+    vars(module).update(vars(true) | {name: vars(_module(Stage.TRAIN))[name] for name in ("resources", "estimate")})
+    return module
+
+
+MODULES = {stage: _module(stage) for stage in registry.stages() if stage is not Stage.SCALE}
 
 
 def install() -> None:
-    """Make the registry know the stub methods and nothing else."""
+    """Make the registry know the stub methods and nothing else; kinds of scale keep their true options."""
+    true_method = registry.method
 
     def method(stage: Stage, name: str) -> ModuleType:
+        if stage is Stage.SCALE:
+            return _scale_module(true_method(stage, name))
         if name not in (registry.default_method(stage, Given("rings")), "known", "mvs", "hash_sdf"):
             raise DigitizeError(ReasonCode.NOT_BUILT_YET, f"expected a {stage} method that is built, found '{name}'")
         return MODULES[stage]
@@ -141,7 +153,8 @@ SOUND = {"psnr_mesh_corrected": 26.0, "coverage_mesh": 0.98, "watertight": 1.0} 
 )
 """What the default gates ask of the quality stage."""
 RESULTS: dict[Stage, StageResult] = {
-    stage: StageResult(facts={"n": 1}) for stage in (Stage.INGEST, Stage.MASK, Stage.DENSE, Stage.TRAIN, Stage.SURFACE)
+    stage: StageResult(facts={"n": 1})
+    for stage in (Stage.INGEST, Stage.MASK, Stage.DENSE, Stage.TRAIN, Stage.SURFACE, Stage.SCALE, Stage.EXPORT)
 } | {
     Stage.POSE: StageResult(
         facts={"tried": [{"rung": "sift exhaustive", "registered": 2, "error_px": 0.71234}]},
@@ -152,6 +165,7 @@ RESULTS: dict[Stage, StageResult] = {
 }
 FILES = {
     Stage.SURFACE: {"asset.glb": "glb"},
+    Stage.EXPORT: {"asset.glb": "glb in metres"},
     Stage.PUBLISH: {"report.html": "<html>"},
     Stage.INGEST: {
         "images/p0.jpg": "x",

@@ -94,8 +94,17 @@ def test_the_next_method_is_tried_when_a_later_gate_rejects(tmp_path: Path) -> N
     status = line.run(plan)
     assert status.phase is Phase.DONE and status.verdict is Verdict.ACCEPT and status.reasons == ()
     assert line.ran == [
-        *("ingest stub", "pose stub", "mask stub", "train sharp", "surface stub", "quality stub"),
-        *("train soft", "surface stub", "quality stub", "publish stub"),
+        *(
+            "ingest stub",
+            "pose stub",
+            "mask stub",
+            "train sharp",
+            "surface stub",
+            "scale stub",
+            "export stub",
+            "quality stub",
+        ),
+        *("train soft", "surface stub", "scale stub", "export stub", "quality stub", "publish stub"),
     ]
     (tried,) = status.rejected
     assert (tried.methods, tried.stage) == ({Stage.TRAIN: "sharp"}, Stage.QUALITY)
@@ -130,7 +139,7 @@ def test_what_would_be_reviewed_waits_for_the_next_method(tmp_path: Path) -> Non
     assert status.verdict is Verdict.ACCEPT and [str(each) for each in status.rejected] == [
         "train sharp: sent to review by quality"
     ]
-    assert line.ran[-4:] == ["train soft", "surface stub", "quality stub", "publish stub"]
+    assert line.ran[-6:] == ["train soft", "surface stub", "scale stub", "export stub", "quality stub", "publish stub"]
     assert line.ran.count("publish stub") == 1
     assert line.run(plan).verdict is Verdict.ACCEPT and line.ran == []
 
@@ -177,7 +186,7 @@ def test_a_killed_run_goes_on_with_the_method_that_it_was_at(tmp_path: Path) -> 
     assert status.phase is Phase.CANCELLED and status.rejected
     assert status.stages[Stage.SURFACE].state is StageState.PENDING
     assert line.run(plan).phase is Phase.DONE
-    assert line.ran == ["train soft", "surface stub", "quality stub", "publish stub"]
+    assert line.ran == ["train soft", "surface stub", "scale stub", "export stub", "quality stub", "publish stub"]
 
 
 def test_all_rejected_is_a_rejection_with_what_was_tried(tmp_path: Path) -> None:
@@ -293,8 +302,10 @@ def test_a_stage_that_needs_others_brings_them_and_nothing_more(tmp_path: Path) 
     assert plan.stages[Stage.MASK].inputs == (Stage.POSE,)
     assert plan.stages[Stage.TRAIN].inputs == (Stage.POSE, Stage.MASK)
     assert plan.stages[Stage.SURFACE].inputs == (Stage.POSE, Stage.MASK, Stage.TRAIN)
+    assert plan.stages[Stage.SCALE].inputs == (Stage.POSE, Stage.MASK)
+    assert plan.stages[Stage.EXPORT].inputs == (Stage.POSE, Stage.MASK, Stage.SURFACE, Stage.SCALE)
     assert plan.stages[Stage.QUALITY].inputs == STAGES[:5]
-    assert plan.stages[Stage.PUBLISH].inputs == STAGES[:6]
+    assert plan.stages[Stage.PUBLISH].inputs == STAGES[:8]
 
 
 def test_masks_are_found_where_none_are_given(tmp_path: Path) -> None:

@@ -170,24 +170,24 @@ def test_plan_says_what_runs_and_what_it_takes(tmp_path: Path) -> None:
     commit_line(path, "cup", until=Stage.POSE)
     document = ask("plan", path)
     cup, jug = document["assets"]
-    states = ["cached", "cached", "will_run", "skipped", *["waits"] * 4]
+    states = ["cached", "cached", "will_run", "skipped", *["waits"] * 6]
     assert [each["state"] for each in cup["stages"].values()] == states
     assert [each["state"] for each in jug["stages"].values()] == [
         "will_run",
         "waits",
         "waits",
         "skipped",
-        *["waits"] * 4,
+        *["waits"] * 6,
     ]
     assert cup["photos"] == 1 and jug["photos"] == 2
     own = jug["stages"]["train"]
     assert own["samples"] == 0 and own["seconds"] == {"low": 10.0, "expected": 20.0, "high": 40.0}
     past = jug["stages"]["ingest"]
     assert past["samples"] == 1 and past["seconds"]["expected"] < 1
-    assert document["total"]["stages"] == 12
+    assert document["total"]["stages"] == 16
     assert document["total"]["memory_gb"] == 1.5
     text = tell("plan", path).out
-    assert "· 20s" in text and "12 stages to run" in text
+    assert "· 20s" in text and "16 stages to run" in text
 
 
 def test_plan_of_missing_photos_names_the_line_and_goes_on(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_what_waits_for_review_is_found_in_the_store(tmp_path: Path) -> None:
     write_status(store, with_stage(status, Stage.PUBLISH, facts={"receipts": [receipt]}))
     asset = ask("explain", path, "cup")["asset"]
     assert asset["held"] == [receipt["target"]] and asset["published"] == []
-    assert asset["model"].startswith(f"{tmp_path}/store/work/cup/surface/") and Path(asset["model"]).is_file()
+    assert asset["model"].startswith(f"{tmp_path}/store/work/cup/export/") and Path(asset["model"]).is_file()
     write_status(store, status.model_copy(update={"verdict": Verdict.REJECT}))
     assert ask("explain", path, "cup")["asset"]["held"] == []
 
@@ -303,7 +303,7 @@ def test_a_rejected_asset_has_its_own_exit_code(tmp_path: Path) -> None:
     commit_line(path, "cup", until=Stage.POSE, results={Stage.POSE: reject})
     assert ask("status", path, code=ExitCode.REJECTED)["assets"][0]["reasons"][0]["code"] == "no_overlap"
     states = [each["state"] for each in ask("plan", path)["assets"][0]["stages"].values()]
-    assert states == ["cached", "cached", "not_reached", "skipped", *["not_reached"] * 4]
+    assert states == ["cached", "cached", "not_reached", "skipped", *["not_reached"] * 6]
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_rerun_does_a_stage_and_all_after_it_again(shelf: Path) -> None:
     earlier = next((shelf.parent / "store/work/cup/pose").glob("*/DONE.json"))
     before, kept = json.loads(done.read_text())["attempt"], json.loads(earlier.read_text())["attempt"]
     document, _ = finish(start(shelf.parent, "rerun", shelf, "--from", "train", "--asset", "cup", "--json"), code=0)
-    assert document["forgotten"] == {"cup": ["train", "surface", "quality", "publish"]}
+    assert document["forgotten"] == {"cup": ["train", "surface", "scale", "export", "quality", "publish"]}
     stages = document["assets"][0]["stages"]
     assert [stages[name]["state"] for name in ("pose", "train", "publish")] == ["cached", "committed", "committed"]
     assert json.loads(done.read_text())["attempt"] != before

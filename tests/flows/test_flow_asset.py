@@ -69,8 +69,8 @@ def test_what_is_committed_is_not_run_again(tmp_path: Path) -> None:
     Line(tmp_path, surface=DigitizeError(ReasonCode.EMPTY_SURFACE, "nothing")).run()
     line = Line(tmp_path)
     status = line.run()
-    assert line.ran == [Stage.SURFACE, Stage.QUALITY, Stage.PUBLISH]
-    assert states(status) == [StageState.CACHED] * 4 + [StageState.COMMITTED] * 3
+    assert line.ran == [Stage.SURFACE, Stage.SCALE, Stage.EXPORT, Stage.QUALITY, Stage.PUBLISH]
+    assert states(status) == [StageState.CACHED] * 4 + [StageState.COMMITTED] * 5
 
 
 @pytest.mark.parametrize("stage", [Stage.INGEST, Stage.POSE, Stage.SURFACE])
@@ -130,7 +130,7 @@ def test_an_error_quarantines(tmp_path: Path) -> None:
     assert status.phase is Phase.QUARANTINED
     assert status.failure is not None
     assert (status.failure.code, status.failure.stage, status.failure.hint) == ("diverged", Stage.TRAIN, "slower")
-    assert states(status)[3:] == [StageState.FAILED] + [StageState.SKIPPED] * 3
+    assert states(status)[3:] == [StageState.FAILED] + [StageState.SKIPPED] * 5
 
 
 def test_a_defect_quarantines_too(tmp_path: Path) -> None:

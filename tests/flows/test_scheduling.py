@@ -112,7 +112,7 @@ def test_needs(tmp_path: Path) -> None:
     stages = dict(plan.stages)
     stages[Stage.TRAIN] = replace(stages[Stage.TRAIN], resources=Resources(gpu_memory_gb=12.0))
     stages[Stage.QUALITY] = replace(stages[Stage.QUALITY], resources=Resources(gpu_memory_gb=6.0))
-    seconds = dict.fromkeys(STAGES, 10.0) | {Stage.TRAIN: 50.0, Stage.MASK: 0.0}
+    seconds = dict.fromkeys(STAGES, 10.0) | {Stage.TRAIN: 50.0, Stage.MASK: 0.0, Stage.SCALE: 0.0, Stage.EXPORT: 0.0}
     found = gpu_needs(replace(plan, stages=stages), Machines(gpus=1), seconds)
     assert found == GpuNeeds(gpu_s=0.5 * 50 + 0.25 * 10, share=27.5 / 60, gpu_part=0.6)
     assert gpu_needs(replace(plan, stages=stages), Machines(), seconds).gpu_s == 0

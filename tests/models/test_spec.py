@@ -72,19 +72,11 @@ def test_masks_are_a_folder_or_a_word(tmp_path: Path) -> None:
         ("    photos: photos/pot\n", "", 4, "photos: this key is required"),
         ("id: vase", "id: pot", 3, "found 'pot' twice"),
         ("id: pot", "id: ../pot", 4, "found '../pot'"),
-        ("distance_m: 0.1", "distance_m: -1", 11, "distance_m"),
-        (
-            "kind: known_distance",
-            "kind: turntable",
-            9,
-            "scale 'turntable' is not built yet; built: known_distance, none",
-        ),
+        ("kind: known_distance", "kind: 7", 10, "assets[1].scale.kind: expected a valid string, found 7"),
         (POT, f"{POT}\n    masks: some", 6, "assets[0].masks: expected 'auto', 'geometry' or 'none', found 'some'"),
         (POT, f"{POT}\n    masks:\n      role: ignore", 6, "assets[0].masks.path: this key is required"),
         (POT, f"{POT}\n    masks:\n      path: m\n      rule: x", 8, "assets[0].masks.rule: no such key"),
-        ("{kind: none}", "{kind: gps}", 6, "scale 'gps' is not built yet"),
-        ("{kind: none}", "{kind: none, distance_m: 2}", 6, "expected no distance_m"),
-        ("b: {pixels: {a.jpg: [5, 6], b.jpg: [7, 8]}}", "b: {pixels: {a.jpg: [5, 6]}}", 13, "at least 2"),
+        ("{kind: none}", "{kind: No Kind}", 6, "assets[0].scale.kind"),
     ],
 )
 def test_errors_name_the_line_and_what_was_expected(tmp_path: Path, old: str, new: str, line: int, words: str) -> None:
@@ -101,8 +93,11 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
 
 
 def test_what_is_not_built_has_its_own_code(tmp_path: Path) -> None:
-    assert refused(tmp_path, GOOD.replace("{kind: none}", "{kind: markers}")).code == ReasonCode.NOT_BUILT_YET
-    assert refused(tmp_path, GOOD.replace("{kind: none}", "{kind: guess}")).code == ReasonCode.SPEC_INVALID
+    def kind(word: str) -> ReasonCode:
+        return refused(tmp_path, GOOD.replace(POT, f"{POT}\n    capture_kind: {word}")).code
+
+    assert kind("single_photo") == ReasonCode.NOT_BUILT_YET
+    assert kind("guess") == ReasonCode.SPEC_INVALID
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,10 @@ from models.errors import DigitizeError, ReasonCode
 from models.stage import EVERY, Given, Inputs, Stage
 from tasks import registry
 
-BUILT_IN = ("ingest", "pose", "mask", "dense", "train", "surface", "quality", "publish")
+BUILT_IN = ("ingest", "pose", "mask", "dense", "train", "surface", "scale", "export", "quality", "publish")
+_MARK = {"pixels": {"a.jpg": (1.0, 2.0), "b.jpg": (3.0, 4.0)}}
+REQUIRED: dict[str, dict[str, Any]] = {"known_distance": {"distance_m": 1.0, "a": _MARK, "b": _MARK}}
+"""Options without which a method has none."""
 
 
 class Entry:
@@ -52,13 +55,13 @@ def stage(name: str, after: tuple[str, ...], refines: tuple[str, ...] = ()) -> E
 def test_the_built_in_stages_are_in_their_order() -> None:
     assert registry.stages() == BUILT_IN
     assert all(registry.is_built_in(each) for each in registry.stages())
-    assert registry.position("train") == 4 and registry.position("unknown") == 8
+    assert registry.position("train") == 4 and registry.position("unknown") == 10
 
 
 def test_a_refining_stage_comes_before_every_other_reader(installed: list[Entry]) -> None:
     installed += [stage("tidy", ("pose",), ("pose",)), stage("polish", ("surface",), ("surface",))]
-    order = ["ingest", "pose", "mask", "dense", "tidy", "train", "surface", "polish", "quality", "publish"]
-    assert list(registry.stages()) == order
+    order = ["ingest", "pose", "mask", "dense", "tidy", "train", "surface", "polish"]
+    assert list(registry.stages()) == [*order, "scale", "export", "quality", "publish"]
     assert registry.refiners(Stage.POSE) == ("mask", "dense", "tidy") and registry.refiners(Stage.SURFACE) == (
         "polish",
     )
@@ -114,7 +117,7 @@ def test_what_methods_declare_lies_before_them(name: str) -> None:
     for each in registry.methods(stage):
         module = registry.method(stage, each)
         for preset in ("preview", "standard", "high"):
-            options = registry.effective_options(stage, each, preset, {})
+            options = registry.effective_options(stage, each, preset, REQUIRED.get(each, {}))
             found = registry.inputs(stage, module, options, "rings")
             names = [*found.required, *(n for n in found.optional if n != EVERY)]
             assert all(registry.position(n) < registry.position(stage) for n in names)
@@ -129,7 +132,9 @@ def test_default_methods_follow_from_what_is_given() -> None:
 def test_declared_inputs_of_a_stage_hold_for_its_methods() -> None:
     module = registry.method(Stage.QUALITY, "standard")
     options = registry.effective_options(Stage.QUALITY, "standard", "preview", {})
-    assert registry.inputs(Stage.QUALITY, module, options, "rings") == Inputs(("ingest", "pose", "surface"), (EVERY,))
+    assert registry.inputs(Stage.QUALITY, module, options, "rings") == Inputs(
+        ("ingest", "pose", "surface"), ("mask", "dense", "train")
+    )
 
 
 def test_looking_at_stages_loads_nothing_that_computes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tasks.dense.options import DenseOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "7"
+VERSION = "8"
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"edge_px": 640},
     "standard": {"edge_px": 960},

@@ -29,7 +29,7 @@ from models.stage import Stage
 from models.store import Store
 
 if TYPE_CHECKING:
-    from models.camera import PoseSet
+    from models.scale import MeasuredScale
     from models.verdict import Judgement
     from tasks.context import Context
 
@@ -89,14 +89,14 @@ def publish(context: Context, options: Options) -> StageResult:
     """
     from models.verdict import judge
     from tasks.publish.manifest import before, build_manifest, published_files, report_entry
-    from tasks.stage_files import read_poses
+    from tasks.stage_files import read_scale
 
-    dones, poses = before(context), read_poses(context)
+    dones, scale = before(context), read_scale(context)
     judgement = judge([done.result for done in dones], options.gates)
-    _write_report(context, options, judgement, dones, poses)
-    found = published_files(context, context.done(Stage.SURFACE))
+    _write_report(context, options, judgement, dones, scale)
+    found = published_files(context)
     files = [*(entry for _, _, entry in found), report_entry(context.output / REPORT_FILE)]
-    manifest = build_manifest(context, files, dones, judgement, poses, options.rejected)
+    manifest = build_manifest(context, files, dones, judgement, scale, options.rejected)
     sources = {entry.path: source for source, _, entry in found}
     receipts = []
     for index, target in enumerate(options.targets):
@@ -115,13 +115,13 @@ def publish(context: Context, options: Options) -> StageResult:
 
 
 def _write_report(
-    context: Context, options: Options, judgement: Judgement, dones: Sequence[Done], poses: PoseSet
+    context: Context, options: Options, judgement: Judgement, dones: Sequence[Done], scale: MeasuredScale
 ) -> None:
     from tasks.publish.report import render_report
 
     page = context.fetch(str(Stage.QUALITY), FIGURES_FILE).read_text(encoding="utf-8")
     figures = json.loads(context.fetch(str(Stage.QUALITY), QUALITY_FILE).read_bytes())
-    report = render_report(page, judgement, dones, poses, figures["mesh"]["extent"], options.stepped_down)
+    report = render_report(page, judgement, dones, scale, figures["mesh"]["extent"], options.stepped_down)
     (context.output / REPORT_FILE).write_text(report, encoding="utf-8")
 
 

@@ -13,13 +13,12 @@ from tasks.surface.options import IsosurfaceOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "12"
+VERSION = "13"
 ACCEPTS = {"train": ("field",)}
-_ALL = ("glb", "glb_draco", "usdz", "obj", "ply", "stl")
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"resolution": 256, "tiers": ("thumb",)},
-    "standard": {"resolution": 384, "tiers": ("thumb", "medium", "ar"), "formats": _ALL},
-    "high": {"resolution": 512, "tiers": ("thumb", "low", "medium", "high", "ar", "full"), "formats": _ALL},
+    "standard": {"resolution": 384, "tiers": ("thumb", "medium", "ar")},
+    "high": {"resolution": 512, "tiers": ("thumb", "low", "medium", "high", "ar", "full")},
 }
 
 _SMALLER = {"resolution": Lower(factor=0.7, least=96), "texture_size": Lower(factor=0.5, least=512)}

@@ -13,13 +13,12 @@ from tasks.surface.options import SurfaceOptions
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "4"
+VERSION = "5"
 ACCEPTS = {"train": ("mesh",)}
-_ALL = ("glb", "glb_draco", "usdz", "obj", "ply", "stl")
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"tiers": ("thumb",)},
-    "standard": {"tiers": ("thumb", "medium", "ar"), "formats": _ALL},
-    "high": {"tiers": ("thumb", "low", "medium", "high", "ar", "full"), "formats": _ALL},
+    "standard": {"tiers": ("thumb", "medium", "ar")},
+    "high": {"tiers": ("thumb", "low", "medium", "high", "ar", "full")},
 }
 
 _SMALLER = {"texture_size": Lower(factor=0.5, least=512)}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import trimesh
-from pydantic import ValidationError
 
 from infra.storage import FolderStore
 from models.camera import PoseSet, pixel_rays
@@ -61,16 +58,12 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_points_lie_on_the_body_and_the_files_are_there(dense: Context, pose_folder: Path) -> None:
     poses = PoseSet.model_validate_json((pose_folder / "poses.json").read_bytes())
     names = {f"depth/{Path(str(image.image)).stem}.npz" for image in poses.of_split("train")}
-    assert set(files(dense.output)) == names | {"dense.npz", "dense.json", "points.ply"}
+    assert set(files(dense.output)) == names | {"dense.npz", "dense.json"}
     with np.load(dense.output / "dense.npz") as data:
         points = dict(data)
     assert RayCaster(painted(), 2).distance(points["xyz"]).max() < 0.015 * painted().diagonal
     assert (points["normal"] * points["xyz"]).sum(1).min() > 0.5
     assert points["rgb"].dtype == np.uint8 and points["views"].min() >= 3
-    theirs = trimesh.load(dense.output / "points.ply", process=False)
-    assert np.array_equal(theirs.vertices, points["xyz"]) and np.array_equal(theirs.colors[:, :3], points["rgb"])
-    raw = theirs.metadata["_ply_raw"]["vertex"]["data"]
-    assert np.array_equal(np.stack([raw[name] for name in ("nx", "ny", "nz")], 1).reshape(-1, 3), points["normal"])
     facts = json.loads((dense.output / "dense.json").read_text())
     assert facts["points"] == len(points["xyz"]) and facts["covered"] > 0.2
     assert len(facts["maps"]) == len(names) and all(row["sources"] for row in facts["maps"])
@@ -115,29 +108,6 @@ def test_gaps_of_maps_are_filled_by_what_the_others_measured(dense: Context, pos
         right.append(off[shown & (filled > 0) & (depth == 0)].mean())
     assert np.mean(full) > 0.97 > np.mean(own) + 0.02
     assert np.mean(right) > 0.85  # the outline is a guess
-
-
-@needs_kernel
-def test_points_are_written_in_the_formats_asked_for(dense: Context, pose_folder: Path, tmp_path: Path) -> None:
-    pye57 = pytest.importorskip("pye57")
-    context = stage(tmp_path, pose_folder, **QUICK, formats=["e57"])
-    assert run(context.request, context).verdict is Verdict.ACCEPT
-    assert not (context.output / "points.ply").exists()
-    with pye57.E57(str(context.output / "points.e57")) as file:
-        header, found = file.get_header(0), file.read_scan(0, colors=True, ignore_missing_fields=True)
-        about = header["description"].value()
-    with np.load(dense.output / "dense.npz") as data:
-        xyz, rgb = data["xyz"], data["rgb"]
-    np.testing.assert_array_equal(np.stack([found[f"cartesian{each}"] for each in "XYZ"], 1), xyz)
-    np.testing.assert_array_equal(np.stack([found[f"color{each}"] for each in ("Red", "Green", "Blue")], 1), rgb)
-    assert "Dense stereo from" in about and "Unit: " in about
-
-
-def test_e57_without_its_package_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pye57", None)
-    with pytest.raises(ValidationError, match=r"asset-digitizer\[e57\]"):
-        effective_options(Stage.DENSE, "patchmatch", "preview", {"formats": ["ply", "e57"]})
-    assert effective_options(Stage.DENSE, "patchmatch", "preview", {}).model_dump()["formats"] == ("ply",)
 
 
 @needs_kernel

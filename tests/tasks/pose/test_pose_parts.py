@@ -1,4 +1,4 @@
-"""Undistortion, scale, given cameras, pair selection and options, each against its own truth."""
+"""Undistortion, given cameras, pair selection and options, each against its own truth."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from pydantic import ValidationError
 
 from models.camera import OPENGL_FROM_OPENCV, CameraSet, PosedImage, matrix4
 from models.errors import DigitizeError, ReasonCode
-from models.points import SparsePoints
-from models.spec import Scale
 from models.stage import Stage
 from tasks import registry
 from tasks.pose import features, given
-from tasks.pose.base import Model, Photo
+from tasks.pose.base import Photo
 from tasks.pose.options import Region
-from tasks.pose.scale import measure_scale
 from tasks.pose.solve import Attempt, best
 from tasks.pose.undistort import lens_record, pinhole_of, pinhole_pixels, redistort, undistort
 from tests.synthetic.scenes import look_at, pinhole
@@ -82,67 +79,6 @@ def test_a_pinhole_photo_is_left_alone() -> None:
     made = pinhole_of(camera)
     assert made.lens is None
     assert (made.camera.width, made.camera.fx) == (320, 300.0)
-
-
-def scale_model(noise_px: float = 0.0) -> tuple[Model, dict[str, Any]]:
-    """Two points 0.5 units apart, marked in five distorted photos of twice the stored size."""
-    rng = np.random.default_rng(0)
-    camera = lens()
-    eyes = np.array([[3, 0, 1], [2, 2, 1.2], [0, 3, 1], [-2, 2, 0.8], [2, -2, 1.1]], dtype=np.float64)
-    c2w = np.array([look_at(eye) for eye in eyes])
-    points = np.array([[0.3, 0.0, 0.1], [0.0, 0.4, 0.1]])
-    marks: list[dict[str, tuple[float, float]]] = [{}, {}]
-    for k, matrix in enumerate(c2w):
-        for mark, point in zip(marks, points, strict=True):
-            local = matrix[:3, :3].T @ (point - matrix[:3, 3])
-            pixel = 2.0 * camera.img_from_cam(local[None])[0] + rng.normal(0, 2 * noise_px, 2)
-            mark[f"p{k}.jpg"] = (float(pixel[0]), float(pixel[1]))
-    empty = SparsePoints(
-        np.zeros((0, 3)),
-        np.zeros((0, 3), np.uint8),
-        np.zeros(0, np.float32),
-        np.zeros(1, np.int64),
-        np.zeros(0, np.int32),
-    )
-    model = Model(tuple(photo(f"p{k}.jpg") for k in range(5)), c2w, (camera,) * 5, empty)
-    spec = {
-        "kind": "known_distance",
-        "distance_m": 0.12,
-        "uncertainty_m": 0.0006,
-        "a": {"pixels": marks[0]},
-        "b": {"pixels": marks[1]},
-    }
-    return model, spec
-
-
-def test_a_known_distance_gives_metres() -> None:
-    model, spec = scale_model()
-    found = measure_scale(Scale.model_validate(spec), model)
-    assert found.metres_per_unit == pytest.approx(0.12 / 0.5, rel=1e-6)
-    assert found.residual_px < 1e-3
-    # marks are never trusted to better than a pixel, nor the tape measure to better than it says
-    assert 0.005 < found.uncertainty < 0.05
-
-
-def test_noisy_marks_give_an_honest_uncertainty() -> None:
-    model, spec = scale_model(noise_px=2.0)
-    found = measure_scale(Scale.model_validate(spec), model)
-    assert abs(found.metres_per_unit / 0.24 - 1.0) < 3.0 * found.uncertainty
-    assert found.residual_px > 0.5
-
-
-def test_scale_errors_say_what_is_missing() -> None:
-    model, spec = scale_model()
-    spec["b"] = {"pixels": {"p0.jpg": (10.0, 10.0), "gone.jpg": (1.0, 1.0)}}
-    with pytest.raises(DigitizeError, match=r"point b.*gone\.jpg") as caught:
-        measure_scale(Scale.model_validate(spec), model)
-    assert caught.value.code is ReasonCode.SCALE_UNSOLVED
-    spec["b"] = {"pixels": {"p0.jpg": (10.0, 10.0), "p1.jpg": (600.0, 400.0)}}
-    with pytest.raises(DigitizeError, match="one physical point"):
-        measure_scale(Scale.model_validate(spec), model)
-    spec["b"] = {"pixels": {"p0.jpg": (10.0, 10.0), "p1.jpg": (6000.0, 400.0)}}
-    with pytest.raises(DigitizeError, match=r"inside p1\.jpg"):
-        measure_scale(Scale.model_validate(spec), model)
 
 
 C2W = look_at(np.array([1.0, 2.0, 3.0]))

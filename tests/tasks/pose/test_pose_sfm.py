@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,13 +14,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.camera import OPENGL_FROM_OPENCV, CameraSet, PosedImage, PoseSet, project, transform_points
+from infra.storage import FolderStore
+from models.camera import (
+    OPENGL_FROM_OPENCV,
+    CameraSet,
+    PosedImage,
+    PoseSet,
+    project,
+    similarity_scale,
+    transform_points,
+)
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.quality import DEFAULT_GATES, Gate, Verdict
-from models.results import ArtifactRef, StageResult
+from models.results import ArtifactRef, StageRequest, StageResult
+from models.scale import MeasuredScale
+from models.stage import Stage
 from models.verdict import judge_stage
+from tasks import registry
 from tasks.pose.task import run
+from tasks.scale import task as scale_task
+from tests.support import make_context, ref_of
 from tests.tasks.pose.captures import BOX, SIZE, commit_ingest, pose_context, ring, umeyama, write_photos
 
 VIEWS = 16
@@ -53,15 +68,7 @@ def marked(captured: Captured, point: tuple[float, float, float]) -> dict[str, d
 
 @pytest.fixture(scope="module")
 def solved(captured: Captured, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageResult]:
-    a, b = (-0.5, -0.4, 0.0), (0.5, -0.4, 0.0)
-    scale = {
-        "kind": "known_distance",
-        "distance_m": 1.0,
-        "uncertainty_m": 0.001,
-        "a": marked(captured, a),
-        "b": marked(captured, b),
-    }
-    context = pose_context(tmp_path_factory.mktemp("run"), captured.root, captured.ingest, "colmap", scale=scale)
+    context = pose_context(tmp_path_factory.mktemp("run"), captured.root, captured.ingest, "colmap")
     return context.output, run(context.request, context)
 
 
@@ -89,12 +96,43 @@ def test_all_photos_register_at_their_true_places(captured: Captured, solved: tu
     assert result.facts["tried"][0]["rung"] == "incremental"
 
 
-def test_the_scale_is_metric(captured: Captured, solved: tuple[Path, StageResult]) -> None:
+def test_the_unit_is_half_the_regions_edge(captured: Captured, solved: tuple[Path, StageResult]) -> None:
     poses = read(solved[0])
-    assert poses.units == "metre"
-    assert poses.scale_source == "known_distance"
-    assert poses.scale_uncertainty is not None and 0.001 <= poses.scale_uncertainty < 0.02
-    assert np.cbrt(np.linalg.det(to_truth(poses, captured.truth)[:3, :3])) == pytest.approx(1.0, abs=0.01)
+    assert (poses.units, poses.scale_source, poses.scale_uncertainty) == ("arbitrary", "none", None)
+    assert similarity_scale(poses.world_from_field) == pytest.approx(1.0)
+    assert not {name for name in solved[1].facts if "metre" in name or "scale" in name}
+
+
+def test_a_known_distance_makes_it_metric(captured: Captured, solved: tuple[Path, StageResult], tmp_path: Path) -> None:
+    poses = read(solved[0])
+    (captured.root / "pose").mkdir()
+    for name in ("poses.json", "lenses.json"):
+        shutil.copy(solved[0] / name, captured.root / "pose" / name)
+    chosen = registry.effective_options(
+        Stage.SCALE,
+        "known_distance",
+        "preview",
+        {
+            "distance_m": 1.0,
+            "uncertainty_m": 0.001,
+            "a": marked(captured, (-0.5, -0.4, 0.0)),
+            "b": marked(captured, (0.5, -0.4, 0.0)),
+        },
+    )
+    request = StageRequest(
+        asset="box",
+        stage=Stage.SCALE,
+        method="known_distance",
+        version="1",
+        options=chosen.model_dump(mode="json"),
+        inputs={"ingest": captured.ingest, "pose": ref_of(captured.root / "pose", "store:pose")},
+    )
+    context = make_context(request, tmp_path, FolderStore(captured.root))
+    scale_task.run(request, context)
+    found = MeasuredScale.model_validate_json((context.output / "scale.json").read_bytes())
+    true = similarity_scale(to_truth(poses, captured.truth))
+    assert found.factor == pytest.approx(true, rel=0.01) and found.source == "known_distance"
+    assert found.uncertainty is not None and 0.001 <= found.uncertainty < 0.02
 
 
 def test_the_region_holds_the_box_and_little_more(captured: Captured, solved: tuple[Path, StageResult]) -> None:
@@ -220,6 +258,8 @@ from pathlib import Path
 from models.results import ArtifactRef
 from models.verdict import judge_stage
 from tasks.pose.task import run
+from tasks.scale import task as scale_task
+from tests.support import make_context, ref_of
 from tests.tasks.pose.captures import pose_context
 folder, root, ingest, threads = sys.argv[1:]
 ref = ArtifactRef.model_validate_json(ingest)

@@ -7,16 +7,16 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from infra.storage import open_store
-from models.camera import Camera, PosedImage, PoseSet, matrix4
 from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
+from models.exports import ExportedFile, ExportIndex
 from models.manifest import Latest, Manifest
 from models.quality import Metric, Verdict
 from models.results import Done, Reason, StageRequest, StageResult
+from models.scale import MeasuredScale
 from models.spec import PublishTarget
 from models.stage import Stage
 from models.store import Store
@@ -27,13 +27,20 @@ from tasks.publish.manifest import published_files
 from tasks.report_page import SLOTS, slot
 from tests.support import make_context
 
-CAMERA = Camera(width=4, height=3, fx=2, fy=2, cx=2, cy=1.5)
-POSES = PoseSet(
-    images=(PosedImage(name="a.jpg", camera=CAMERA, c2w=matrix4(np.eye(4))),), world_from_field=matrix4(np.eye(4))
-)
-
-
-MEDIA_TYPES = {".glb": "model/gltf-binary", ".usdz": "model/vnd.usdz+zip", ".ply": "application/octet-stream"}
+SCALE = MeasuredScale(metres_per_unit=0.2, source="known_distance", uncertainty=0.01)
+BINARY = "application/octet-stream"
+ENTRIES: dict[str, dict[str, str]] = {
+    "asset.glb": {"role": "model", "tier": "high", "media_type": "model/gltf-binary"},
+    "asset.ply": {"role": "model", "tier": "high", "media_type": BINARY},
+    "asset-thumb.usdz": {"role": "model", "tier": "thumb", "media_type": "model/vnd.usdz+zip"},
+    "mesh.ply": {"role": "model", "tier": "full", "media_type": BINARY},
+    "points.ply": {"role": "points", "media_type": BINARY},
+    "points.e57": {"role": "points", "media_type": "model/e57"},
+    "poses.json": {"role": "cameras", "media_type": "application/json"},
+    "transforms.json": {"role": "cameras", "media_type": "application/json"},
+    "colmap/images.txt": {"role": "cameras", "media_type": "text/plain"},
+}
+"""What the export stage says of its files."""
 
 
 def commit_inputs(
@@ -42,14 +49,18 @@ def commit_inputs(
     """Committed stages with just the files that publishing reads."""
     contents: dict[Stage, dict[str, bytes]] = {
         Stage.INGEST: {"photos.json": b"{}"},
-        Stage.POSE: {"poses.json": canonical_json(POSES), "transforms.json": b"{}", "colmap/images.txt": b"1"},
+        Stage.POSE: {"poses.json": b"not published", "points.npz": b"not published"},
         Stage.TRAIN: {"model/field.json": b"{}"},
-        Stage.SURFACE: {
+        Stage.SURFACE: {"asset.glb": b"not published", "tiers/high.npz": b"not published"},
+        Stage.SCALE: {"scale.json": canonical_json(SCALE)},
+        Stage.EXPORT: {
             "asset.glb": glb,
             "asset.ply": b"ply",
             "asset-thumb.usdz": b"usdz",
             "asset.notes": b"not published",
-            "mesh.ply": b"the whole mesh",
+            "poses.json": b"poses",
+            "transforms.json": b"{}",
+            "colmap/images.txt": b"1",
         },
         Stage.QUALITY: {
             "figures.html": "\n".join(map(slot, SLOTS)).encode(),
@@ -58,7 +69,14 @@ def commit_inputs(
         },
     }
     if full:
-        contents[Stage.DENSE] = {"points.ply": b"ply", "points.e57": b"e57", "dense.npz": b"not published"}
+        contents[Stage.DENSE] = {"dense.npz": b"not published"}
+        contents[Stage.EXPORT] |= {"mesh.ply": b"the whole mesh", "points.ply": b"ply", "points.e57": b"e57"}
+    exported = tuple(
+        ExportedFile.model_validate({"path": path, "bytes": len(data), **ENTRIES[path]})
+        for path, data in contents[Stage.EXPORT].items()
+        if path in ENTRIES
+    )
+    contents[Stage.EXPORT]["export.json"] = canonical_json(ExportIndex(units=SCALE.units, files=exported))
     dones = {}
     for stage, files in contents.items():
 
@@ -69,11 +87,6 @@ def commit_inputs(
             rejected = (Reason.of(ReasonCode.LOW_FIDELITY, "planted"),) if verdict is not Verdict.ACCEPT else ()
             own = request.stage is Stage.QUALITY
             facts: dict[str, Any] = {}
-            if request.stage is Stage.SURFACE:
-                high, thumb = {"asset.glb": 3, "asset.ply": 3}, {"asset-thumb.usdz": 4}
-                facts = {"tiers": {"high": {"files": high}, "thumb": {"files": thumb}}, "media_types": MEDIA_TYPES}
-                if full:
-                    facts["tiers"]["full"] = {"files": {"mesh.ply": 14}}
             return StageResult(
                 facts=facts,
                 metrics=(Metric(name="psnr_mesh", value=21.5, unit="dB"),) if own else (),
@@ -143,7 +156,10 @@ def test_publish_then_again_changes_nothing(tmp_path: Path, target: str) -> None
         data = before[f"assets/pot/v1/{file.path}"] or b""
         assert (sha256_bytes(data), len(data)) == (file.sha256, file.bytes)
     assert manifest.metrics == {"psnr_mesh": 21.5}
-    assert [p.stage for p in manifest.provenance] == ["ingest", "pose", "train", "surface", "quality"]
+    assert (manifest.units, manifest.scale_source, manifest.scale_uncertainty) == ("metre", "known_distance", 0.01)
+    stages = ["ingest", "pose", "train", "surface", "scale", "export", "quality"]
+    assert [p.stage for p in manifest.provenance] == stages
+    assert b"not published" not in before.values()
 
 
 def test_the_gates_decide_what_is_published_and_the_report_says_why(tmp_path: Path) -> None:
@@ -166,7 +182,7 @@ def test_manifest_names_each_tier_and_type(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     dones = commit_inputs(tmp_path, store, b"glb", full=True)
     context = publish_context(tmp_path / "p", store, dones, "nowhere")
-    entries = {entry.path: entry for _, _, entry in published_files(context, dones["surface"])}
+    entries = {entry.path: entry for _, _, entry in published_files(context)}
     assert next(iter(entries)) == "asset.glb"
     assert {name: entry.tier for name, entry in entries.items() if entry.tier} == {
         "asset.glb": "high",

@@ -44,9 +44,8 @@ TIERS = {
         "texture_size": 4096,
         "watertight": True,
         "self_intersections": 0,
-        "files": {"asset.glb": 12_300_000},
     },
-    "full": {"faces": 2000000, "files": {"mesh.ply": 70_000_000}},
+    "full": {"faces": 2000000},
 }
 SUPPORT = Plane(normal=(0.0, 0.0, 1.0), offset=1.0)
 

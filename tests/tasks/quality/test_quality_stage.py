@@ -273,7 +273,7 @@ def test_the_report_is_one_valid_page_that_needs_nothing_else(good: Judged) -> N
     assert data["faces"] == len(capture.prediction.faces) and data["texture"].startswith("data:image/jpeg")
     assert "dark <b>.jpg" in "".join(page.text)  # the rejected photo, escaped
     assert "expected sharpness 0.1" in text
-    assert "asset.glb (12.3 MB)" in text and "150,000" in text and "mesh.ply (70.0 MB)" in text
+    assert "150,000" in text and "4096 px" in text and "2,000,000" in text
     assert "tiers.high.faces" not in text
 
 

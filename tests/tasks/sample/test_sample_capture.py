@@ -11,11 +11,11 @@ from PIL import Image
 from models.camera import CameraSet, Plane, project
 from models.mesh.io import read_ply
 from models.mesh.raycast import render_textured
-from models.spec import MarkedPoint, ScaleKind
 from models.spec_yaml import load_spec
 from tasks.ingest.exif import read_camera
 from tasks.sample.capture import write_sample
 from tasks.sample.mat import BAR_A, BAR_B, BAR_M
+from tasks.scale.methods.known_distance import Options
 from tests.synthetic.fixtures import tiny_capture  # noqa: F401
 
 
@@ -54,11 +54,13 @@ def test_photos_show_the_true_mesh_from_the_true_cameras(tiny_capture: Path, cam
 def test_the_specification_loads_and_its_marks_are_on_the_bar(tiny_capture: Path, cameras: CameraSet) -> None:  # noqa: F811
     spec = load_spec(tiny_capture / "batch.yaml").spec
     (asset,) = spec.assets
-    assert asset.scale.kind is ScaleKind.KNOWN_DISTANCE and asset.scale.distance_m == BAR_M
+    assert asset.scale.kind == "known_distance"
+    scale = Options.model_validate(asset.scale.keys)
+    assert scale.distance_m == BAR_M
     assert np.linalg.norm(BAR_B - BAR_A) == pytest.approx(BAR_M)
     by_name = {image.name: image for image in cameras.images}
-    for mark, place in ((asset.scale.a, BAR_A), (asset.scale.b, BAR_B)):
-        assert isinstance(mark, MarkedPoint) and len(mark.pixels) >= 4
+    for mark, place in ((scale.a, BAR_A), (scale.b, BAR_B)):
+        assert len(mark.pixels) >= 4
         for name, pixel in mark.pixels.items():
             image = by_name[name]
             np.testing.assert_allclose(project(image.camera, image.c2w, place[None])[0][0], pixel, atol=0.051)

@@ -14,7 +14,6 @@ from models.camera import CameraSet, PosedImage, project
 from models.errors import DigitizeError, ReasonCode
 from models.mesh.io import read_ply
 from models.mesh.raycast import RayCaster
-from models.spec import MarkedPoint
 from models.spec_yaml import load_spec
 from tasks.ingest.exif import read_camera
 from tasks.quality.truth import read_truth
@@ -26,6 +25,7 @@ from tasks.sample.phone_render import PhoneStudio
 from tasks.sample.prints import lacquer
 from tasks.sample.sheets import plane
 from tasks.sample.subject import LARGEST_M, sample_subject, user_subject
+from tasks.scale.methods.known_distance import Options
 
 VIEWS, WIDTH, HEIGHT = 9, 160, 120
 CELL_M = 0.004
@@ -175,8 +175,9 @@ def test_the_bars_marks_are_given_where_the_distorted_photos_show_them(
 ) -> None:
     (asset,) = load_spec(capture / "batch.yaml").spec.assets
     by_name = {image.name: image for image in cameras}
-    for mark, place in ((asset.scale.a, BAR_A), (asset.scale.b, BAR_B)):
-        assert isinstance(mark, MarkedPoint) and len(mark.pixels) >= 2
+    scale = Options.model_validate(asset.scale.keys)
+    for mark, place in ((scale.a, BAR_A), (scale.b, BAR_B)):
+        assert len(mark.pixels) >= 2
         for name, pixel in mark.pixels.items():
             image = by_name[name]
             straight = project(image.camera, image.c2w, place[None])[0]

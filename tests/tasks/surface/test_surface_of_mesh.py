@@ -25,7 +25,7 @@ from tasks.surface.task import run
 from tests.support import make_context, ref_of
 from tests.synthetic import scenes
 
-SMALL = {"faces": 3000, "texture_size": 256, "formats": ("glb", "ply")}
+SMALL = {"faces": 3000, "texture_size": 256}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,16 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from pydantic import ValidationError
 
-from models.camera import Plane, PoseSet
+from models.camera import Plane, PoseSet, gltf_from_world, transform_points
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.fields.base import Field
 from models.fields.representation import FieldRepresentation
 from models.mesh.io import read_ply
 from models.mesh.raycast import render_textured
+from models.mesh.tier_files import read_tier
 from models.quality import Verdict
 from models.results import StageRequest, StageResult
 from models.stage import Stage
@@ -70,9 +71,9 @@ def test_ball_comes_out_round_textured_and_y_up(pose_folder: Path, tmp_path: Pat
     context.progress = lambda share, message, facts: heard.append(share)
     result = ran(context)
     out = context.output
-    assert {p.name for p in out.iterdir()} == {
-        "mesh.ply", "asset.glb", "asset.ply", "asset.obj", "asset.mtl", "asset_color.png", "asset_normal.png",
-        "surface.json",
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} == {
+        "mesh.ply", "asset.glb", "surface.json", "tiers/thumb.npz",
+        "tiers/thumb_color.png", "tiers/thumb_normal.png", "tiers/thumb_occlusion.png",
     }  # fmt: skip
     assert result.verdict == Verdict.ACCEPT
     assert result.facts["watertight"]
@@ -85,7 +86,7 @@ def test_ball_comes_out_round_textured_and_y_up(pose_folder: Path, tmp_path: Pat
     assert full.colors is not None
     off = np.abs(np.linalg.norm(full.vertices, axis=1) - RADIUS)
     assert off.max() < 0.01, (off.max(), (off > 0.01).sum(), full.vertices[off > 0.01])
-    asset = replace(read_ply(out / "asset.ply"), texture=np.asarray(Image.open(out / "asset_color.png")))
+    asset = read_tier({path.name: path for path in (out / "tiers").iterdir()}, "thumb")
     poses = PoseSet.model_validate_json((pose_folder / "poses.json").read_text())
     image = poses.of_split("heldout")[0]
     view = render_textured(asset, image.camera, image.c2w, scenes.GREY, 2)
@@ -100,7 +101,7 @@ def test_equal_inputs_give_equal_bytes(pose_folder: Path, tmp_path: Path) -> Non
     for name in ("a", "b"):
         context = stage(tmp_path / name, pose_folder, SphereField(0.6, quantity="sdf"))
         ran(context)
-        written.append({p.name: p.read_bytes() for p in context.output.iterdir()})
+        written.append({p.name: p.read_bytes() for p in context.output.rglob("*") if p.is_file()})
     assert written[0] == written[1]
 
 
@@ -207,37 +208,26 @@ def test_nothing_at_any_level_is_a_rejection(pose_folder: Path, tmp_path: Path) 
     assert [reason.code for reason in result.reasons] == [ReasonCode.EMPTY_SURFACE] and result.reasons[0].hint
 
 
-def test_every_tier_and_format_is_written_and_named(pose_folder: Path, tmp_path: Path) -> None:
-    context = stage(
-        tmp_path,
-        pose_folder,
-        SphereField(0.6, quantity="sdf"),
-        tiers=("thumb", "ar", "full"),
-        formats=("glb", "glb_draco", "usdz", "stl"),
-    )
+def test_every_tier_is_kept_and_the_main_one_is_the_asset(pose_folder: Path, tmp_path: Path) -> None:
+    context = stage(tmp_path, pose_folder, SphereField(0.6, quantity="sdf"), tiers=("thumb", "ar", "full"))
     result = ran(context)
     tiers = result.facts["tiers"]
-    suffixes = ("glb", "draco.glb", "usdz", "stl")
-    assert set(tiers["ar"]["files"]) == {f"asset.{suffix}" for suffix in suffixes}
-    assert set(tiers["thumb"]["files"]) == {f"asset-thumb.{suffix}" for suffix in suffixes}
-    assert set(tiers["full"]["files"]) == {"mesh.ply"}
+    assert set(tiers) == {"thumb", "ar", "full"} and result.facts["main_tier"] == "ar"
     assert tiers["full"]["faces"] == result.facts["full_faces"] > tiers["ar"]["faces"]
-    for row in tiers.values():
-        for name, size in row["files"].items():
-            assert (context.output / name).stat().st_size == size
-    for row in (tiers["ar"], tiers["thumb"]):
-        assert row["watertight"] and row["self_intersections"] == 0 and row["faces"] <= 2000
+    kept = {path.name: path for path in (context.output / "tiers").iterdir()}
+    for name in ("ar", "thumb"):
+        mesh = read_tier(kept, name)
+        assert len(mesh.faces) == tiers[name]["faces"] <= 2000
+        assert tiers[name]["watertight"] and tiers[name]["self_intersections"] == 0
+        assert all(each is not None for each in (mesh.uv, mesh.texture, mesh.normal_map, mesh.occlusion))
+    asset = trimesh.load(context.output / "asset.glb", force="mesh", process=False)
+    y_up = transform_points(gltf_from_world((0.0, 0.0, 1.0)), read_tier(kept, "ar").vertices)
+    assert np.array_equal(np.asarray(asset.vertices, np.float32), y_up.astype(np.float32))
 
 
-def test_a_format_whose_package_is_missing_is_noticed_at_once(
-    pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tasks.surface.exporters.usdz.REQUIRES", "a_package_that_nobody_has")
-    monkeypatch.setattr("tasks.surface.field_shape.find_shape", lambda *given: pytest.fail("work was done"))
-    context = stage(tmp_path, pose_folder, SphereField(0.6, quantity="sdf"), formats=("glb", "usdz"))
-    with pytest.raises(DigitizeError) as caught:
-        ran(context)
-    assert caught.value.code == ReasonCode.MISSING_DEPENDENCY
+def test_formats_are_no_option_of_this_stage() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        effective_options(Stage.SURFACE, "isosurface", "preview", {"formats": ["glb"]})
 
 
 def test_the_full_tier_alone_is_refused() -> None:

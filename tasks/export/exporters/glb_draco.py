@@ -8,8 +8,8 @@ import numpy as np
 
 from models.camera import Vector3
 from models.errors import DigitizeError, ReasonCode
+from models.mesh.gltf import Document, Geometry, geometry_of
 from models.mesh.mesh import Mesh
-from tasks.surface.exporters.gltf import Document, Geometry, geometry_of
 
 SUFFIX = ".draco.glb"
 MEDIA_TYPES = {".glb": "model/gltf-binary"}

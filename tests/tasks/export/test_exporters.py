@@ -23,8 +23,8 @@ from models.mesh.io import read_ply
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, sample_texture
 from models.mesh.topology import vertex_normals
+from tasks.export.exporters import glb, glb_draco, obj, ply, stl, usdz
 from tasks.surface.correspond import barycentric
-from tasks.surface.exporters import glb, glb_draco, obj, ply, stl, usdz
 from tasks.surface.unwrap import textured, unwrap
 from tests.synthetic import scenes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from models.camera import Vector3
 from models.mesh.io import write_ply
 from models.mesh.mesh import Mesh
-from tasks.surface.exporters.texture import uv_of, write_maps
+from models.mesh.texture import uv_of, write_maps
 
 SUFFIX = ".ply"
 MEDIA_TYPES = {".ply": "application/octet-stream", ".png": "image/png"}

@@ -1,4 +1,7 @@
-"""What the glTF exporters share: the geometry in glTF's conventions, and the document around it. No exporter itself."""
+"""Binary glTF 2.0: a mesh in glTF's conventions, one physically based material, the maps embedded.
+
+`write_glb` is the plain file; `Document` is what extensions of it (Draco) share.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ import numpy.typing as npt
 
 from models.camera import Vector3, gltf_from_world, transform_points
 from models.mesh.mesh import Mesh
+from models.mesh.texture import encode, maps_of, uv_of
 from models.mesh.topology import vertex_normals
-from tasks.surface.exporters.texture import encode, maps_of, uv_of
 
 ROUGHNESS = 0.9
 """Photographs hold no gloss of their own to be measured: nearly matt looks right under any light."""
@@ -47,6 +50,25 @@ def geometry_of(mesh: Mesh, up: Vector3) -> Geometry:
         (uv_of(mesh) * (1.0, -1.0) + (0.0, 1.0)).astype("<f4"),
         mesh.faces.astype("<u4").reshape(-1),
     )
+
+
+def write_glb(path: Path, mesh: Mesh, up: Vector3) -> None:
+    """Write a textured mesh; Y is up, lengths are kept. Equal meshes give equal bytes.
+
+    Args:
+        up: the direction in the capture's frame that becomes glTF's +Y.
+    """
+    geometry = geometry_of(mesh, up)
+    document = Document(mesh)
+    document.primitive(
+        {
+            "POSITION": document.accessor(geometry.positions, "VEC3", bounds=True),
+            "NORMAL": document.accessor(geometry.normals, "VEC3"),
+            "TEXCOORD_0": document.accessor(geometry.uv, "VEC2"),
+        },
+        document.accessor(geometry.indices, "SCALAR"),
+    )
+    document.write(path)
 
 
 class Document:

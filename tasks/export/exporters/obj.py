@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from models.camera import Vector3
 from models.mesh.mesh import Mesh
+from models.mesh.texture import uv_of, write_maps
 from models.mesh.topology import vertex_normals
-from tasks.surface.exporters.texture import uv_of, write_maps
 
 SUFFIX = ".obj"
 MEDIA_TYPES = {".obj": "model/obj", ".mtl": "model/mtl", ".png": "image/png"}

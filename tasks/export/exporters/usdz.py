@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from models.camera import Vector3
+from models.mesh.gltf import ROUGHNESS, geometry_of
 from models.mesh.mesh import Mesh
-from tasks.surface.exporters.gltf import ROUGHNESS, geometry_of
-from tasks.surface.exporters.texture import encode, maps_of
+from models.mesh.texture import encode, maps_of
 
 SUFFIX = ".usdz"
 MEDIA_TYPES = {".usdz": "model/vnd.usdz+zip"}

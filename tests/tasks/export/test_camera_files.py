@@ -11,7 +11,7 @@ from PIL import Image  # noqa: F401  before pycolmap
 
 from models.camera import PoseSet, project, transform_points
 from models.points import SparsePoints
-from tasks.pose.archive import write_archive
+from tasks.export.camera_files import write_archive
 from tests.synthetic.scenes import fibonacci_cameras, paint, sphere, write_pose_outputs
 
 

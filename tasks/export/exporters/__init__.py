@@ -1,7 +1,7 @@
 """File formats of the finished asset, one module each; installed packages add more (`digitize.exporters`).
 
 A module holds `SUFFIX`, `MEDIA_TYPES` (of the files that it writes, by suffix), `write(path, mesh, up)` and, where it
-needs a package that may be missing, `REQUIRES`.
+needs a package that may be missing, `REQUIRES`. Lengths of the mesh are metres where the scale is known.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from types import ModuleType
 from models.errors import DigitizeError, ReasonCode
 
 ENTRY_POINTS = "digitize.exporters"
-_HELPERS = frozenset({"gltf", "texture"})
 
 
 @cache
 def names() -> tuple[str, ...]:
     """The formats that are built in and installed, sorted."""
-    built_in = {module.name for module in pkgutil.iter_modules(__path__)} - _HELPERS
+    built_in = {module.name for module in pkgutil.iter_modules(__path__)}
     return tuple(sorted(built_in | {entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}))
 
 

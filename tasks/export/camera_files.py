@@ -1,6 +1,6 @@
 """The solved cameras in the formats that other programs read: `transforms.json` and COLMAP's text files.
 
-They describe the undistorted pictures, in the world of `poses.json`.
+They describe the undistorted pictures, in the world of the `poses.json` beside them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """From OpenGL's camera axes (x right, y up, z backward) to ours."""
 
 
-def write_archive(output: Path, poses: PoseSet, points: SparsePoints) -> None:
-    """Write `transforms.json` and `colmap/*.txt` into `output`. Equal poses give equal bytes."""
+def write_archive(output: Path, poses: PoseSet, points: SparsePoints | None) -> None:
+    """Write `transforms.json` and, where there are sparse points, `colmap/*.txt` into `output`. Equal poses give equal
+    bytes."""
     (output / TRANSFORMS_FILE).write_bytes(canonical_json(transforms(poses)))
+    if points is None:
+        return
     texts = (_cameras(poses), _images(poses, points), _points(points))
     for name, lines in zip(COLMAP_FILES, texts, strict=True):
         (output / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The texture as an image file."""
+"""The maps of a mesh as image files."""
 
 from __future__ import annotations
 

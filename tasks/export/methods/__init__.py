@@ -1,0 +1,1 @@
+"""Ways of exporting an asset, one file each (see tasks.registry)."""

@@ -1,0 +1,1 @@
+"""The scale stage: how many metres a unit of the capture's world is."""
