@@ -55,26 +55,38 @@ def _not_run(found: Walk) -> dict[Stage, StageStatus]:
     return {stage: StageStatus(state=StageState.SKIPPED) for stage in registry.stages() if stage not in found.done}
 
 
-def run_asset(plan: AssetPlan, store: Store, board: Board, run_stage: RunStage, run: str | None = None) -> AssetStatus:
+def run_asset(
+    plan: AssetPlan,
+    store: Store,
+    board: Board,
+    run_stage: RunStage,
+    run: str | None = None,
+    begun: Walk | None = None,
+) -> AssetStatus:
     """Bring an asset as far as it gets and keep its status on the board. Raises nothing that concerns one asset.
+
+    Args:
+        begun: how far it had got, where its commits have been followed already. What was committed since is taken over
+            when its stage is about to run.
 
     Returns the final status: done, rejected, quarantined (with the failure) or cancelled.
     """
     board.put(AssetStatus(batch=plan.batch, asset=plan.id, phase=Phase.RUNNING, run=run))
     found, stage = Walk(plan), next(iter(plan.stages))
     try:
-        found = _show(walk(plan, store), board)
+        found = _show(begun or walk(plan, store), board)
+        known = {done.key: done for done in found.done.values()}
         while found.request is not None:
             stage = found.request.stage
             board.change_stage(plan.id, stage, state=StageState.RUNNING, key=found.request.key)
             say = partial(_say, board, plan.id, stage)
             done = run_stepping_down(found.plan.stages[stage].ladder, found.request, store, run_stage, say)
             board.change_stage(plan.id, stage, **committed(done, cached=False))
-            found.done[stage] = done
+            found.done[stage] = known[done.key] = done
             board.change(plan.id, gates=gates_applied(found))
             found.request = found.next_request
             if (found.rejected or found.held) and plan.fallbacks:
-                found = _show(walk(plan, store), board)
+                found = _show(walk(plan, store, known), board)
     except DigitizeError as error:
         return _stopped(plan, board, found, stage, error)
     except Exception as error:

@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flows.asset import finished_status
 from flows.forecast.estimate import forecast
-from flows.forecast.preflight import preflight
-from flows.forecast.scheduling import GpuNeeds, Turns, assets_at_once, gpu_needs
+from flows.forecast.eta import Eta
+from flows.forecast.history import History
+from flows.forecast.preflight import prepare
+from flows.forecast.scheduling import Turns
 from flows.plan.committed import AssetPlan, BatchPlan
-from flows.plan.walk import Walk, walk
+from flows.plan.walks import Walks
 from flows.runner.base import Runner
 from flows.runner.make import make_runner
 from flows.status.board import Board, StatusKeeper
@@ -35,8 +38,11 @@ from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
 from models.store import Store
 from tasks import registry
 
+if TYPE_CHECKING:
+    from flows.batch_flow import Session
+
 _LOOKUPS = 16
-"""Assets looked up at once: on S3 each lookup waits for the server."""
+"""Statuses read at once: on S3 each waits for the server."""
 _POLL_S = 0.1
 _TIDY_S = 3.0
 """Freed memory goes back to the system that often."""
@@ -79,6 +85,8 @@ def run_batch(
     board: Board | None = None,
     cancel: threading.Event | None = None,
     runner: Runner | None = None,
+    walks: Walks | None = None,
+    eta: Eta | None = None,
 ) -> BatchOutcome:
     """Bring every asset of a plan as far as it gets. One asset's trouble never stops the others.
 
@@ -89,6 +97,8 @@ def run_batch(
         board: follows every change while the batch runs; `board.subscribe` before the call for a live display.
         cancel: set it from another thread to cancel.
         runner: where stages run; the settings' own when None. The caller closes what it gives.
+        walks: how far the assets have got, where the caller has followed their commits already.
+        eta: of the same, where the caller has it; it is told how many assets are in flight.
 
     Raises DigitizeError when the batch as a whole cannot run: its store or its Ray cluster cannot be reached.
     """
@@ -99,13 +109,15 @@ def run_batch(
     for asset in plan.assets:
         board.add(asset.id)
     _set_aside(plan, store, board)
-    open_assets = _look_up(plan, store, board)
+    walks = Walks(plan, store) if walks is None else walks
+    open_assets = _look_up(plan, store, board, walks)
     ran = _Ran()
     if open_assets:
         with _signals_set(cancel), StatusKeeper(board, store):
             try:
                 if not cancel.is_set():
-                    ran = _run_open(replace(plan, assets=tuple(open_assets)), store, board, settings, cancel, runner)
+                    still_open = replace(plan, assets=tuple(open_assets))
+                    ran = _run_open(still_open, _Shared(store, board, settings, cancel, walks, eta), runner)
                 if cancel.is_set():
                     _cancel_rest(open_assets, board, Phase.PENDING)
             finally:
@@ -136,23 +148,31 @@ def _set_aside(plan: BatchPlan, store: Store, board: Board) -> None:
         board.put(write_status(store, status))
 
 
-def _look_up(plan: BatchPlan, store: Store, board: Board) -> list[AssetPlan]:
+def _look_up(plan: BatchPlan, store: Store, board: Board, walks: Walks) -> list[AssetPlan]:
     """Put the finished assets on the board; the others, in the plan's order."""
 
-    def look(asset: AssetPlan) -> Walk | None:
-        found = walk(asset, store)
-        if found.request is not None:
-            return None
+    def look(asset: AssetPlan) -> None:
         before = read_status(store, plan.name, asset.id)
-        status = finished_status(asset, found, None if before is None else before.run)
+        status = finished_status(asset, walks[asset.id], None if before is None else before.run)
         if before is None or (before.phase, before.verdict) != (status.phase, status.verdict):
             status = write_status(store, status)
         board.put(status)
-        return found
 
     with ThreadPoolExecutor(_LOOKUPS) as pool:
-        found = list(pool.map(look, plan.assets))
-    return [asset for asset, finished in zip(plan.assets, found, strict=True) if finished is None]
+        list(pool.map(look, [asset for asset in plan.assets if not walks.is_open(asset.id)]))
+    return [asset for asset in plan.assets if walks.is_open(asset.id)]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What a run has at hand."""
+
+    store: Store
+    board: Board
+    settings: RunSettings
+    cancel: threading.Event
+    walks: Walks
+    eta: Eta | None
 
 
 @dataclass(frozen=True)
@@ -164,45 +184,40 @@ class _Ran:
     notes: tuple[str, ...] = ()
 
 
-def _run_open(
-    plan: BatchPlan,
-    store: Store,
-    board: Board,
-    settings: RunSettings,
-    cancel: threading.Event,
-    runner: Runner | None,
-) -> _Ran:
+def _run_open(plan: BatchPlan, shared: _Shared, runner: Runner | None) -> _Ran:
     """Run the unfinished assets as one Prefect flow run."""
     from flows.prefect_server import local as local_prefect
 
     local_prefect.prepare()  # first: the temporary server starts while Ray does
+    settings, store = shared.settings, shared.store
     own = make_runner(settings, store.uri) if runner is None else None
     used = runner or own
     assert used is not None
     try:
-        needs = _needs(plan, store, settings, used)
-        cpus = max(stage.resources.cpus for asset in plan.assets for stage in asset.stages.values())
-        wanted = assets_at_once(settings, used, list(needs.values()), cpus)
-        found = preflight(plan.assets, settings, store.uri, used, wanted)
+        somebody_looks = not local_prefect.is_temporary()
+        eta = shared.eta or (_expect(plan, shared) if used.gpus() or somebody_looks else None)
+        found, needs = prepare(plan.assets, eta, settings, store.uri, used)
+        if eta is not None:
+            eta.at_once = found.at_once
         turns = Turns(plan.assets, {asset: each.gpu_s for asset, each in needs.items()}, settings.gpu_hours)
-        plans = {asset.id: asset for asset in plan.assets}
-        run = _in_thread(lambda: _run_flow(plan.name, plans, store, board, used, cancel, found.at_once, turns), cancel)
+        session = partial(_session, plan, shared, used, found.at_once, turns, eta)
+        run = _in_thread(lambda: _run_flow(plan.name, session, shared.cancel), shared.cancel)
         return _Ran(run, turns.spent_gpu_s / 3600, found.notes)
     finally:
         if own is not None:
             own.close()
 
 
-def _needs(plan: BatchPlan, store: Store, settings: RunSettings, runner: Runner) -> dict[str, GpuNeeds]:
-    """What each asset is expected to take of the GPUs; nothing is read where that decides nothing."""
-    if not runner.gpus() or (settings.gpu_hours is None and settings.assets_at_once):
-        return {}
+def _expect(plan: BatchPlan, shared: _Shared) -> Eta:
+    """The time that the run is expected to take."""
+    return Eta(forecast(plan, shared.walks, History.of(shared.store)))
+
+
+def _session(plan: BatchPlan, shared: _Shared, runner: Runner, window: int, turns: Turns, eta: Eta | None) -> Session:
+    from flows.batch_flow import Session
+
     plans = {asset.id: asset for asset in plan.assets}
-    expected = {
-        each.id: {stage: found.seconds[1] for stage, found in each.stages.items() if found.runs}
-        for each in forecast(plan, store)
-    }
-    return {asset: gpu_needs(plans[asset], runner, seconds) for asset, seconds in expected.items()}
+    return Session(plans, shared.store, shared.board, runner, shared.cancel, window, turns, shared.walks, eta)
 
 
 def _cancel_rest(assets: list[AssetPlan], board: Board, phase: Phase) -> None:
@@ -212,24 +227,21 @@ def _cancel_rest(assets: list[AssetPlan], board: Board, phase: Phase) -> None:
             board.change(asset.id, phase=Phase.CANCELLED)
 
 
-def _run_flow(
-    batch: str,
-    plans: dict[str, AssetPlan],
-    store: Store,
-    board: Board,
-    runner: Runner,
-    cancel: threading.Event,
-    window: int,
-    turns: Turns,
-) -> str | None:
-    from flows.batch_flow import Session, run_flow
+def _run_flow(batch: str, session: Callable[[], Session], cancel: threading.Event) -> str | None:
+    """Run the flow once its server answers.
+
+    Args:
+        session: makes what the tasks share: it imports Prefect, which reads its settings then.
+    """
     from flows.prefect_server import local as local_prefect
 
     local_prefect.quiet()
     if not local_prefect.wait_ready(cancel):
         return None
     try:
-        return run_flow(batch, Session(plans, store, board, runner, cancel, window, turns))
+        from flows.batch_flow import run_flow
+
+        return run_flow(batch, session())
     except DigitizeError:
         raise
     except Exception as error:

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -29,8 +29,10 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.utilities.annotations import quote
 
 from flows.asset import run_asset, run_with_progress
+from flows.forecast.eta import Eta
 from flows.forecast.scheduling import Turns
 from flows.plan.committed import AssetPlan
+from flows.plan.walk import Walk
 from flows.prefect_server import local as local_prefect
 from flows.prefect_server.events import told
 from flows.runner.base import Runner
@@ -62,6 +64,10 @@ class Session:
     window: int
     """Assets in flight."""
     turns: Turns
+    walks: Mapping[str, Walk]
+    """How far the assets had got when the run began."""
+    eta: Eta | None = None
+    """None where nobody looks."""
     leases: Leases | None = None
     """Held while the flow runs."""
     ended: str | None = None
@@ -136,11 +142,9 @@ def _shown(batch: str, shared: Session) -> AbstractContextManager[None]:
     """Progress, pages and pictures in the UI of a server that people can look at."""
     if local_prefect.is_temporary():
         return nullcontext()
-    from flows.forecast.eta import Eta
     from flows.prefect_server.artifacts import watched
-    from infra.catalogue import Catalogue
 
-    return watched(batch, shared.board, shared.store, lambda: Eta(shared.plans.values(), Catalogue(), shared.window))
+    return watched(batch, shared.board, shared.store, shared.eta)
 
 
 def _run_window(session: str, run: str | None, window: int) -> None:
@@ -182,7 +186,7 @@ def digitize_asset(asset: str, session: str, run: str | None) -> State[Any]:
     def run_stage(request: StageRequest) -> Done:
         return _task_of(str(request.stage))(asset, str(request.stage), quote(request), session)
 
-    status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run)
+    status = run_asset(shared.plans[asset], shared.store, shared.board, run_stage, run, shared.walks[asset])
     name = status.phase.capitalize()
     if status.phase is Phase.CANCELLED:
         return Cancelled(message="the run was cancelled")

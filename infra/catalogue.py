@@ -148,8 +148,13 @@ class Catalogue:
         ]
         self.database.put(stage_times, rows)
 
+    def has_times(self, store: str) -> bool:
+        """Whether anything is known of what commits of a store took."""
+        return bool(self.database.rows(sa.select(stage_times.c.asset).where(stage_times.c.store == store).limit(1)))
+
     def times(self, stage: str, method: str, version: str, limit: int = 200) -> list[dict[str, Any]]:
-        """What the latest commits of a method took: `seconds`, `photos`, `options`, `peak_memory_gb`."""
+        """What the latest commits of a method took: `store`, `asset`, `photos`, `options`, `seconds`,
+        `peak_memory_gb`."""
         table = stage_times
         query = (
             sa.select(table)

@@ -53,6 +53,11 @@ class RunSettings(BaseSettings):
     """Threads a stage may use; 0 for the CPU cores that it declares, at most those of the machine."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether stages run on a cluster rather than on this machine."""
+        return self.runner == "ray" and self.ray_address is not None
+
 
 class NightSettings(BaseSettings):
     """The catalogue of what is published and what it took, and the nights that keep it up to date."""

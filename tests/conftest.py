@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,24 @@ from PIL import Image  # noqa: F401
 
 from infra.storage import FolderStore, S3Store
 from models.store import Store
+
+
+@pytest.fixture(autouse=True, scope="session")
+def session_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures that live longer than a test never touch the catalogue of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITIZE_DATABASE_URL", f"sqlite:///{tmp_path_factory.mktemp('catalogue') / 'catalogue.db'}")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_catalogue(
+    session_catalogue: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each test begins with a catalogue that knows nothing: what others took changes no forecast."""
+    folder = tmp_path_factory.getbasetemp() / "catalogues"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setenv("DIGITIZE_DATABASE_URL", f"sqlite:///{folder / f'{uuid.uuid4().hex}.db'}")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -12,47 +12,22 @@ from rich.live import Live
 from rich.text import Text
 
 from flows.cli.style import PHASE_STYLES, duration, marks_text, plain, table, verdict_text, why
-from flows.forecast.estimate import AssetForecast
+from flows.forecast.eta import Eta
 from flows.status.board import Board
 from models.stage import Stage
 from models.status import FINAL_PHASES, AssetStatus, Phase, StageState, StageStatus
 
 _PLAIN_PROGRESS_S = 20.0
-_ENDED = frozenset({StageState.COMMITTED, StageState.CACHED, StageState.FAILED, StageState.SKIPPED})
 _TOLD = frozenset({StageState.RUNNING, StageState.COMMITTED, StageState.FAILED})
 _Clock = dict[tuple[str, Stage], float]
-
-
-class Remaining:
-    """Time left, from the forecast, corrected by how long this run's stages really took."""
-
-    def __init__(self, forecasts: Sequence[AssetForecast], at_once: int) -> None:
-        self._expected = {
-            each.id: {stage: found.seconds[1] for stage, found in each.stages.items()} for each in forecasts
-        }
-        self._at_once = at_once
-
-    def seconds(self, statuses: Sequence[AssetStatus]) -> float:
-        """Expected wall seconds until all assets are finished."""
-        left, spent, planned = 0.0, 0.0, 0.0
-        for status in statuses:
-            if status.phase in FINAL_PHASES:
-                continue
-            for stage, expected in self._expected.get(status.asset, {}).items():
-                found = status.stages.get(stage, StageStatus())
-                if found.state is StageState.COMMITTED and found.seconds is not None and expected > 0:
-                    spent, planned = spent + found.seconds, planned + expected
-                if found.state not in _ENDED:
-                    left += expected * (1.0 - found.share)
-        return left / self._at_once * (spent / planned if planned > 0 else 1.0)
 
 
 class LiveBoard:
     """The live table: what runs now, what ended badly, and how much is left."""
 
-    def __init__(self, board: Board, remaining: Remaining) -> None:
+    def __init__(self, board: Board, eta: Eta) -> None:
         self._board = board
-        self._remaining = remaining
+        self._eta = eta
         self._start = time.monotonic()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -69,7 +44,7 @@ class LiveBoard:
         line.append(f"   {duration(time.monotonic() - self._start)}", "dim")
         if all(status.phase is Phase.PENDING for status in statuses):
             line.append(", starting", "dim")
-        left = self._remaining.seconds(statuses)
+        _, left, _ = self._eta.remaining(statuses)
         if left > 0:
             line.append(f", about {duration(left)} left", "dim")
         yield Group(grid, line) if shown else line
@@ -145,11 +120,11 @@ def _ended(before: AssetStatus | None, now: AssetStatus) -> bool:
 
 
 @contextmanager
-def watching(console: Console, board: Board, remaining: Remaining) -> Iterator[None]:
+def watching(console: Console, board: Board, eta: Eta) -> Iterator[None]:
     """Show a board while a batch runs."""
     terminal = console.is_terminal
     stop = board.subscribe(EndLines(console) if terminal else PlainLines(console))
-    live = Live(LiveBoard(board, remaining), console=console, refresh_per_second=5, transient=True)
+    live = Live(LiveBoard(board, eta), console=console, refresh_per_second=5, transient=True)
     try:
         with live if terminal else nullcontext():
             yield

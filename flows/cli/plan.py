@@ -11,7 +11,11 @@ from flows.cli.output import DebugOption, JsonOption, Output, SpecArgument, prin
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from flows.forecast.estimate import AssetForecast, Forecast, Room, Totals
+    from flows.forecast.estimate import AssetForecast, Forecast
+    from flows.forecast.room import Room, Totals
+    from flows.plan.committed import AssetPlan
+    from infra.settings import RunSettings
+    from models.store import Store
 
 AssetOption = Annotated[
     list[str] | None, typer.Option("--asset", metavar="ID", help="Only this asset; may be repeated.")
@@ -57,20 +61,26 @@ def plan(
     with reporting("plan", json, debug) as out:
         from flows.cli.exit_codes import ExitCode
         from flows.cli.output import error_document
-        from flows.forecast.estimate import forecast, room, shortages, totals
+        from flows.forecast.estimate import forecast
+        from flows.forecast.history import History
+        from flows.forecast.room import room, shortages, totals
         from flows.machine.mask_networks import network_lines, network_of
         from flows.plan.batch_plan import plan_batch
         from flows.plan.captures import load_batch
+        from flows.plan.walks import Walks
         from infra.settings import RunSettings
         from infra.storage import open_store
 
         settings = RunSettings()
         spec_file = load_batch(spec)
         batch = plan_batch(spec_file, asset or ())
-        forecasts = forecast(batch, open_store(batch.store_uri))
-        total = totals(batch, forecasts, settings)
+        store = open_store(batch.store_uri)
+        walks = Walks(batch, store)
+        forecasts = forecast(batch, walks, History.of(store))
+        at_once, notes = _width([each for each in batch.assets if walks.is_open(each.id)], forecasts, settings, store)
+        total = totals(batch, forecasts, at_once)
         here = room(batch, settings)
-        warnings = shortages(total, here)
+        warnings = [*shortages(total, here), *notes]
         lines = network_lines(spec_file, {each.id: each.stages for each in batch.assets})
         _say_plan(out, forecasts, total, here, warnings, lines)
         given = {each.id: each for each in spec_file.spec.assets}
@@ -87,6 +97,26 @@ def plan(
             "total": _total_document(total, here),
             "warnings": warnings,
         }
+
+
+def _width(
+    plans: list[AssetPlan], forecasts: list[AssetForecast], settings: RunSettings, store: Store
+) -> tuple[int, list[str]]:
+    """How many assets a run would have in flight, as it decides itself, and what stands in the way."""
+    from flows.forecast.eta import Eta
+    from flows.forecast.preflight import prepare
+    from flows.runner.make import machines_of
+    from models.errors import DigitizeError
+
+    if not plans:
+        return 1, []
+    try:
+        with machines_of(settings, store.uri) as machines:
+            found, _ = prepare(plans, Eta(forecasts), settings, store.uri, machines)
+    except DigitizeError as error:
+        at_once = settings.assets_at_once or 1
+        return at_once, [f"knowledge of where stages run: {error.message}; times are for {at_once} at once"]
+    return found.at_once, list(found.notes)
 
 
 def _asset_document(asset: AssetForecast) -> dict[str, Any]:
@@ -117,9 +147,12 @@ def _total_document(total: Totals, here: Room) -> dict[str, Any]:
         "scratch_gb": round(total.scratch_gb, 3),
         "store_gb": round(total.store_gb, 3),
         "available": {
-            "memory_gb": round(here.memory_gb, 3),
-            "scratch_gb": round(here.scratch_gb, 3),
-            "store_gb": None if here.store_gb is None else round(here.store_gb, 3),
+            name: None if value is None else round(value, 3)
+            for name, value in (
+                ("memory_gb", here.memory_gb),
+                ("scratch_gb", here.scratch_gb),
+                ("store_gb", here.store_gb),
+            )
         },
     }
 
@@ -159,16 +192,17 @@ def _say_plan(
     pace = f", {total.at_once} assets at once" if total.at_once > 1 else ""
     work = f"{total.stages} stage{'s' if total.stages > 1 else ''} to run"
     out.say(f"\n{work}, about {duration(expected)} ({span(low, high)}{pace})", style="bold")
-    store = "" if here.store_gb is None else f", store about {total.store_gb:.1f} of {here.store_gb:.0f} GB"
-    out.say(
-        f"memory {total.memory_gb:.1f} of {here.memory_gb:.0f} GB, "
-        f"scratch {total.scratch_gb:.1f} of {here.scratch_gb:.0f} GB{store}",
-        style="dim",
+    needs = (
+        ("memory", total.memory_gb, here.memory_gb),
+        ("scratch", total.scratch_gb, here.scratch_gb),
+        ("store about", total.store_gb, here.store_gb),
     )
+    parts = [f"{what} {need:.1f}{'' if has is None else f' of {has:.0f}'} GB" for what, need, has in needs]
+    out.say(", ".join(parts), style="dim")
     basis = {each.samples > 0 for asset in assets for each in asset.stages.values() if each.runs}
     source = {
-        frozenset({True}): "times from earlier assets of this store",
-        frozenset({True, False}): "times from earlier assets of this store where there are any, else the methods' own",
+        frozenset({True}): "times from earlier assets",
+        frozenset({True, False}): "times from earlier assets where there are any, else the methods' own",
     }.get(frozenset(basis), "times are the methods' own estimates for two CPU cores; the first assets make them better")
     out.say(source, style="dim")
     for warning in warnings:

@@ -31,16 +31,19 @@ def plan_programme(
     with reporting("plan", json, debug) as out:
         from flows.forecast.estimate import forecast
         from flows.forecast.fleet import draw_like, estimate_programme, stage_costs, stage_seconds
+        from flows.forecast.history import History
         from flows.forecast.simulation import Losses, Site
         from flows.plan.batch_plan import plan_batch
         from flows.plan.captures import load_batch
+        from flows.plan.walks import Walks
         from infra.storage import open_store
 
         batch = plan_batch(load_batch(spec), only or ())
         if not batch.assets:
             raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, "expected at least one asset to plan from, found none")
-        forecasts = forecast(batch, open_store(batch.store_uri))
-        measured = sum(bool(each.done) or any(s.samples for s in each.stages.values()) for each in forecasts)
+        store = open_store(batch.store_uri)
+        forecasts = forecast(batch, Walks(batch, store), History.of(store))
+        measured = sum(bool(each.spent) or any(s.samples for s in each.stages.values()) for each in forecasts)
         draw, losses = draw_like(stage_seconds(forecasts)), Losses(gpu_mtbf_h=lost_after)
         rows = []
         for count in gpus if gpus is not None else _GPUS:
@@ -71,7 +74,7 @@ def _say(out: Output, assets: int, rows: list[Row], gpu_price: float, basis: str
     out.say(f"{assets:,} assets like these", style="bold")
     out.show(grid)
     out.say(
-        f"simulated; the times of {basis} assets rest on earlier runs of this store, the others on the methods' own "
+        f"simulated; the times of {basis} assets rest on earlier runs, the others on the methods' own "
         "estimates for two CPU cores. GPU fill: the least time possible over the time it takes.",
         style="dim",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -118,23 +118,29 @@ def _plan(spec: Path, assets: list[str] | None) -> BatchPlan:
 
 def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> None:
     from flows.batch import run_batch
-    from flows.cli.live import Remaining, watching
+    from flows.cli.live import watching
     from flows.cli.status import asset_document
-    from flows.forecast.estimate import forecast, room, shortages, totals
+    from flows.forecast.estimate import forecast
+    from flows.forecast.eta import Eta
+    from flows.forecast.history import History
+    from flows.forecast.room import room, shortages, totals
+    from flows.plan.walks import Walks
     from flows.status.account import find_places
     from flows.status.board import Board
     from infra.storage import open_store
 
     store = open_store(plan.store_uri)
-    forecasts = forecast(plan, store)
-    total = totals(plan, forecasts, settings)
-    if total.stages:
-        for warning in shortages(total, room(plan, settings)):
+    walks = Walks(plan, store)
+    board, eta = Board(plan.name, [asset.id for asset in plan.assets]), None
+    watch: AbstractContextManager[None] = nullcontext()
+    if any(map(walks.is_open, walks)):
+        forecasts = forecast(plan, walks, History.of(store))
+        for warning in shortages(totals(plan, forecasts, 1), room(plan, settings)):
             out.say(f"too little {printable(warning)}", style="yellow")
-    board = Board(plan.name, [asset.id for asset in plan.assets])
-    watch = watching(out.console, board, Remaining(forecasts, total.at_once)) if total.stages else nullcontext()
+        eta = Eta(forecasts)
+        watch = watching(out.console, board, eta)
     with watch:
-        outcome = run_batch(plan, settings, board=board)
+        outcome = run_batch(plan, settings, board=board, walks=walks, eta=eta)
     if outcome.run is not None:
         _note(out, plan, outcome)
     rows = [(status, find_places(store, status)) for status in outcome.statuses.values()]

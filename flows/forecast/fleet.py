@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flows.forecast.estimate import AssetForecast
-from flows.forecast.scheduling import filling
+from flows.forecast.scheduling import in_flight
 from flows.forecast.simulation import Losses, Outcome, Simulation, Site, StageCost
 from flows.plan.committed import AssetPlan
 from flows.runner.ray_cluster import gpu_share
@@ -39,12 +39,9 @@ class Row:
 
 def stage_seconds(forecasts: Sequence[AssetForecast]) -> list[dict[Stage, float]]:
     """What each stage of each asset took, or is expected to take. Assets that were rejected on the way end there."""
-    found = []
-    for each in forecasts:
-        seconds = {stage: done.seconds for stage, done in each.done.items()}
-        seconds |= {stage: cost.seconds[1] for stage, cost in each.stages.items() if cost.runs}
-        found.append(seconds)
-    return found
+    return [
+        each.spent | {stage: cost.seconds[1] for stage, cost in each.stages.items() if cost.runs} for each in forecasts
+    ]
 
 
 def draw_like(measured: Sequence[Mapping[Stage, float]], seed: int = 0) -> Draw:
@@ -103,6 +100,5 @@ def _at_once(draw: Draw, costs: dict[Stage, StageCost], site: Site) -> int:
     on_gpu = sum(each.get(stage, 0.0) for each in sample for stage in costs if costs[stage].gpu_share)
     gpu_s = sum(each.get(stage, 0.0) * costs[stage].gpu_share for each in sample for stage in costs)
     total = sum(sum(each.values()) for each in sample)
-    if not site.gpus or not on_gpu:
-        return max(1, round(site.cpus / max(cost.cpus for cost in costs.values()))) + 2
-    return filling(site.gpus, gpu_s / on_gpu, on_gpu / total)
+    share, gpu_part = (gpu_s / on_gpu, on_gpu / total) if on_gpu else (0.0, 1.0)
+    return in_flight(site.gpus, site.cpus, share, gpu_part, max(cost.cpus for cost in costs.values()))

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.forecast.estimate import available_memory_gb, free_disk_gb
+from flows.forecast.eta import Eta
+from flows.forecast.room import available_memory_gb, free_disk_gb
+from flows.forecast.scheduling import GpuNeeds, assets_at_once, gpu_needs
 from flows.plan.committed import AssetPlan, StagePlan
-from flows.runner.base import Runner
+from flows.runner.base import Machines
 from flows.runner.devices import gpu_memory_gb
 from infra.settings import RunSettings
 from models.errors import DigitizeError, ReasonCode
@@ -30,15 +32,28 @@ class Preflight:
     """What there is too little of and what follows, for people."""
 
 
+def prepare(
+    plans: Sequence[AssetPlan], eta: Eta | None, settings: RunSettings, store_uri: str, machines: Machines
+) -> tuple[Preflight, dict[str, GpuNeeds]]:
+    """How many assets a run has in flight, what there is too little of, and what each asset takes of the GPUs.
+
+    Raises DigitizeError(out_of_disk) as `preflight` does.
+    """
+    needs = {} if eta is None else {each.id: gpu_needs(each, machines, eta.expected(each.id)) for each in plans}
+    cpus = max(stage.resources.cpus for plan in plans for stage in plan.stages.values())
+    wanted = assets_at_once(settings, machines, list(needs.values()), cpus)
+    return preflight(plans, settings, store_uri, machines, wanted), needs
+
+
 def preflight(
-    plans: Sequence[AssetPlan], settings: RunSettings, store_uri: str, runner: Runner, wanted: int
+    plans: Sequence[AssetPlan], settings: RunSettings, store_uri: str, machines: Machines, wanted: int
 ) -> Preflight:
     """Compare what the stages declare with this machine, or with the GPUs of the cluster that will run them.
 
     Raises DigitizeError(out_of_disk) when this machine's disk is all but full: the run would only fill it.
     """
     stages = [stage for plan in plans for stage in plan.stages.values()]
-    here = settings.runner == "inline" or settings.ray_address is None
+    here = not settings.elsewhere
     at_once, notes = wanted, list[str]()
     scratch = settings.scratch or Path(tempfile.gettempdir())
     places = ([("scratch", scratch)] if here else []) + ([] if "://" in store_uri else [("store", Path(store_uri))])
@@ -61,7 +76,7 @@ def preflight(
             elif fit < at_once:
                 notes.append(f"{what}: {has:.1f} GB is enough for {fit} assets at once rather than {at_once}")
             at_once = min(at_once, max(1, fit))
-    if (note := _gpu_note(stages, settings, runner)) is not None:
+    if (note := _gpu_note(stages, settings, machines)) is not None:
         notes.append(note)
     return Preflight(at_once, tuple(notes))
 
@@ -71,9 +86,9 @@ def _largest(stages: Sequence[StagePlan], need: Callable[[StagePlan], float]) ->
     return found.stage, need(found)
 
 
-def _gpu_note(stages: Sequence[StagePlan], settings: RunSettings, runner: Runner) -> str | None:
+def _gpu_note(stages: Sequence[StagePlan], settings: RunSettings, machines: Machines) -> str | None:
     """Whether some stage declares more GPU memory than a GPU has, where that is known."""
-    if not runner.gpus():
+    if not machines.gpus():
         return None
     has = settings.gpu_memory_gb or (gpu_memory_gb() if settings.runner == "inline" else 0.0)
     stage, need = _largest(stages, lambda stage: stage.resources.gpu_memory_gb)

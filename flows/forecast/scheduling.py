@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flows.plan.committed import AssetPlan
-from flows.runner.base import Runner
+from flows.runner.base import Machines
 from infra.settings import RunSettings
 from models.stage import Stage
 
@@ -36,9 +36,9 @@ class GpuNeeds:
     """Of the time the asset takes, the part in stages that occupy a GPU."""
 
 
-def gpu_needs(plan: AssetPlan, runner: Runner, seconds: Mapping[Stage, float]) -> GpuNeeds:
+def gpu_needs(plan: AssetPlan, machines: Machines, seconds: Mapping[Stage, float]) -> GpuNeeds:
     """The needs of an asset, from the expected seconds of those of its stages that have still to run."""
-    shares = {stage: runner.gpu_share(each.resources) for stage, each in plan.stages.items()}
+    shares = {stage: machines.gpu_share(each.resources) for stage, each in plan.stages.items()}
     on_gpu = sum(seconds.get(stage, 0.0) for stage, share in shares.items() if share)
     total = sum(seconds.values())
     gpu_s = sum(seconds.get(stage, 0.0) * share for stage, share in shares.items())
@@ -49,7 +49,7 @@ def gpu_needs(plan: AssetPlan, runner: Runner, seconds: Mapping[Stage, float]) -
     )
 
 
-def assets_at_once(settings: RunSettings, runner: Runner, needs: Sequence[GpuNeeds], cpus_a_stage: float) -> int:
+def assets_at_once(settings: RunSettings, machines: Machines, needs: Sequence[GpuNeeds], cpus_a_stage: float) -> int:
     """How many assets to have in flight: as the settings say, else enough for every GPU (or core) to have work.
 
     While an asset's photos are read and its cameras solved, another one's field is trained: with stages of which a part
@@ -60,22 +60,22 @@ def assets_at_once(settings: RunSettings, runner: Runner, needs: Sequence[GpuNee
     if settings.runner == "inline":
         return 1
     share = sum(each.share for each in needs) / len(needs) if needs else 0.0
-    if share > 0:
-        return filling(runner.gpus(), share, sum(each.gpu_part for each in needs) / len(needs))
-    return _bounded(runner.cpus() / max(cpus_a_stage, 0.1) + _SPARE)
+    gpu_part = sum(each.gpu_part for each in needs) / len(needs) if needs else 1.0
+    return in_flight(machines.gpus(), machines.cpus(), share, gpu_part, cpus_a_stage)
 
 
-def filling(gpus: float, share: float, gpu_part: float) -> int:
-    """Assets in flight that keep GPUs full.
+def in_flight(gpus: float, cpus: float, share: float, gpu_part: float, cpus_a_stage: float) -> int:
+    """Assets in flight that keep GPUs full, or cores where nothing needs a GPU.
 
     Args:
         share: mean share of a GPU that an asset occupies while it occupies any.
         gpu_part: part of an asset's time in which it does.
+        cpus_a_stage: cores that the largest stage reserves.
     """
-    return _bounded(_QUEUED * gpus / share / max(gpu_part, 0.1))
-
-
-def _bounded(wanted: float) -> int:
+    if share > 0 and gpus > 0:
+        wanted = _QUEUED * gpus / share / max(gpu_part, 0.1)
+    else:
+        wanted = cpus / max(cpus_a_stage, 0.1) + _SPARE
     return max(_LEAST_WITH_RAY, min(MOST_AT_ONCE, math.ceil(wanted)))
 
 

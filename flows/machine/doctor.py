@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from flows.forecast.estimate import available_memory_gb, free_disk_gb
+from flows.forecast.room import available_memory_gb, free_disk_gb
 from flows.status.files import is_lost
 from infra.settings import RunSettings
 from infra.storage import open_store

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from flows.batch import BatchOutcome
-from flows.forecast.estimate import comparable
+from flows.forecast.history import note_times
 from flows.nightly.changes import asked_for, sources_digest
 from flows.nightly.night import Night, untouched
 from flows.plan.committed import AssetPlan, BatchPlan
@@ -17,7 +17,6 @@ from infra.storage import open_store
 from models.errors import DigitizeError
 from models.stage import Stage
 from models.status import AssetStatus, Phase, StageState
-from tasks import registry
 
 _log = logging.getLogger("digitize.nightly")
 
@@ -52,20 +51,10 @@ def record(catalogue: Catalogue, plan: BatchPlan, statuses: Sequence[AssetStatus
         if asset is None or untouched(status):
             continue
         found.append(_outcome(asset, status, before))
-        dones = [
-            done
-            for stage in registry.stages()
-            if (each := status.stages.get(stage)) is not None
-            and each.state is StageState.COMMITTED
-            and (done := stage_done(store, status, stage)) is not None
-        ]
-        photos = next((n for done in dones if done.stage is Stage.INGEST and (n := _photos(done.files))), None)
-        catalogue.record_times(store.uri, dones, photos, comparable)
+        new = [stage for stage, each in status.stages.items() if each.state is StageState.COMMITTED]
+        read = (stage_done(store, status, stage) for stage in dict.fromkeys([Stage.INGEST, *new]) if new)
+        note_times(catalogue, store, [done for done in read if done is not None])
     catalogue.record_outcomes(store.uri, plan.name, found, run)
-
-
-def _photos(files: Sequence[object]) -> int:
-    return sum(getattr(file, "path", "").startswith("images/") for file in files)
 
 
 def _outcome(asset: AssetPlan, status: AssetStatus, before: Mapping[str, Outcome]) -> Outcome:

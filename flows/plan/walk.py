@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from flows.plan.committed import AssetPlan
 from models.quality import Verdict, worst
@@ -82,25 +84,34 @@ class Walk:
         return None if stops else self.plan.request(left[0], self.done, self.tried)
 
 
-def walk(plan: AssetPlan, store: Store) -> Walk:
+Find = Callable[[StageRequest], Done | None]
+"""Looks a stage's commit up."""
+_NOTHING: Mapping[str, Done] = MappingProxyType({})
+
+
+def walk(plan: AssetPlan, store: Store, known: Mapping[str, Done] = _NOTHING) -> Walk:
     """Follow an asset through its commits to the first stage that is not committed.
 
     Where a stage has several methods, their chains are followed in turn, each until a commit rejects the asset or the
     quality stage sends it to review. Where no chain is accepted, the one with the fewest reasons for review goes on.
     What is in use is so a function of the commits alone: every command and every machine sees the same.
+
+    Args:
+        known: commits by key, which are not looked up again.
     """
-    return all_walks(plan, store)[-1]
+    return all_walks(plan, store, known)[-1]
 
 
-def all_walks(plan: AssetPlan, store: Store) -> list[Walk]:
+def all_walks(plan: AssetPlan, store: Store, known: Mapping[str, Done] = _NOTHING) -> list[Walk]:
     """The chains of an asset that were tried, each up to the commit that stopped it; the one in use comes last."""
+    find = _looking_once(store, known)
     walks: list[Walk] = []
     tried: dict[str, RejectedChain] = {}
     held: list[Walk] = []
     chains = plan.alternatives
     for number, chain in enumerate(chains):
         others = number + 1 < len(chains) or bool(held)
-        found = _follow(chain, store, tuple(tried.values()), others)
+        found = _follow(chain, find, tuple(tried.values()), others)
         unfit = found.rejecting or found.held
         if unfit is not None and unfit.key in tried:
             continue  # it shares the commit with one before
@@ -122,14 +133,26 @@ def all_walks(plan: AssetPlan, store: Store) -> list[Walk]:
         best = min(held, key=lambda each: len(each.reasons))
         own = best.held
         rest = tuple(each for key, each in tried.items() if own is None or key != own.key)
-        walks.append(_follow(best.plan, store, rest, others=False))
+        walks.append(_follow(best.plan, find, rest, others=False))
     return walks
 
 
-def _follow(plan: AssetPlan, store: Store, tried: tuple[RejectedChain, ...], others: bool) -> Walk:
+def _looking_once(store: Store, known: Mapping[str, Done]) -> Find:
+    """`find_done` that reads each commit once: chains of methods share their first stages."""
+    found = dict(known)
+
+    def find(request: StageRequest) -> Done | None:
+        if request.key not in found and (done := find_done(store, request)) is not None:
+            found[request.key] = done
+        return found.get(request.key)
+
+    return find
+
+
+def _follow(plan: AssetPlan, find: Find, tried: tuple[RejectedChain, ...], others: bool) -> Walk:
     found = Walk(plan, tried=tried, others=others)
     while (request := found.next_request) is not None:
-        done = find_done(store, request)
+        done = find(request)
         if done is None:
             found.request = request
             return found

@@ -39,7 +39,7 @@ _SHOWN = FINAL_PHASES - {Phase.CANCELLED}
 
 
 @contextmanager
-def watched(batch: str, board: Board, store: Store, eta: Callable[[], Eta]) -> Iterator[None]:
+def watched(batch: str, board: Board, store: Store, eta: Eta | None) -> Iterator[None]:
     """Keep the flow run's artifacts up to date while the block lasts. To be entered in the flow run's own thread."""
     ended: queue.Queue[AssetStatus | None] = queue.Queue()
     seen: dict[str, Phase] = {status.asset: status.phase for status in board.all()}
@@ -65,10 +65,7 @@ def watched(batch: str, board: Board, store: Store, eta: Callable[[], Eta]) -> I
             _log.warning("the Prefect server does not answer: the last pages and pictures are not shown")
 
 
-def _keep(
-    batch: str, board: Board, store: Store, eta: Callable[[], Eta], ended: queue.Queue[AssetStatus | None]
-) -> None:
-    guess = _quietly(eta)
+def _keep(batch: str, board: Board, store: Store, eta: Eta | None, ended: queue.Queue[AssetStatus | None]) -> None:
     assets = board.all()
     name = f"{batch}-{assets[0].asset}" if len(assets) == 1 else batch
     artifact: UUID | None = _quietly(lambda: _start_progress(name))
@@ -82,8 +79,8 @@ def _keep(
             over = status is None
         if status is not None:
             _quietly(lambda found=status: publish_page(store, found))  # type: ignore[misc]
-        if guess is not None and artifact is not None and (over or ended.empty()):
-            _quietly(lambda: _show_progress(artifact, guess, board.all()))
+        if eta is not None and artifact is not None and (over or ended.empty()):
+            _quietly(lambda: _show_progress(artifact, eta, board.all()))
 
 
 def _start_progress(batch: str) -> UUID:

@@ -1,4 +1,4 @@
-"""What a runner is, and which one the settings ask for."""
+"""What a runner is, and the machines that it runs stages on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from models.version import software_version
 from tasks.context import ProgressSink
 
 
-class Runner(Protocol):
-    """Runs stages. Safe to use from several threads."""
-
-    def run(self, request: StageRequest, on_progress: ProgressSink, cancelled: Callable[[], bool]) -> Done:
-        """Run a stage or reuse its commit. Raises DigitizeError as `flows.runner.stage_process.run_in_child` does."""
-        ...
+class Machines(Protocol):
+    """What stages run on."""
 
     def gpu_share(self, resources: Resources) -> float:
         """The share of one GPU that a stage with these needs occupies here; 0 where it runs without one."""
@@ -30,6 +26,14 @@ class Runner(Protocol):
 
     def cpus(self) -> float:
         """The cores that stages can use."""
+        ...
+
+
+class Runner(Machines, Protocol):
+    """Runs stages. Safe to use from several threads."""
+
+    def run(self, request: StageRequest, on_progress: ProgressSink, cancelled: Callable[[], bool]) -> Done:
+        """Run a stage or reuse its commit. Raises DigitizeError as `flows.runner.stage_process.run_in_child` does."""
         ...
 
     def close(self) -> None:

@@ -15,14 +15,25 @@ def cpu_cores() -> int:
     return os.cpu_count() or 1
 
 
-def gpu_memory_gb() -> float:
-    """Memory in GB of the first GPU that this process may use; 0 without one."""
+def gpu_count() -> int:
+    """The GPUs that this process may use."""
+    driver, count = _driver(), ctypes.c_int()
+    return 0 if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
+def _driver() -> ctypes.CDLL | None:
+    """The CUDA driver, ready; None where there is none."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return 0.0
-    count, device, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return None
+    return None if driver.cuInit(0) else driver
+
+
+def gpu_memory_gb() -> float:
+    """Memory in GB of the first GPU that this process may use; 0 without one."""
+    driver, device, size = _driver(), ctypes.c_int(), ctypes.c_size_t()
+    if driver is None or not gpu_count():
         return 0.0
     if driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceTotalMem_v2(ctypes.byref(size), device):
         return 0.0

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from flows.runner.devices import cpu_cores, gpu_memory_gb
+from flows.runner.devices import cpu_cores, gpu_count, gpu_memory_gb
 from infra.settings import RunSettings
 from models.errors import DigitizeError, ReasonCode
 from models.resources import Resources
@@ -89,6 +89,27 @@ class Cluster:
             if self._gpu_gb is None:
                 self._gpu_gb = ray.get(ray.remote(gpu_memory_gb).options(num_cpus=0, num_gpus=0.01).remote())
             return self._gpu_gb or 0.0
+
+
+class ThisMachine:
+    """What Ray would find when it is started here."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._settings = settings
+
+    def cpus(self) -> float:
+        """See `flows.runner.base.Machines`."""
+        return float(cpu_cores())
+
+    def gpus(self) -> float:
+        """See `flows.runner.base.Machines`."""
+        return 0.0 if self._settings.device == "cpu" else float(gpu_count())
+
+    def gpu_share(self, resources: Resources) -> float:
+        """See `flows.runner.base.Machines`."""
+        if not resources.gpu_memory_gb or not self.gpus():
+            return 0.0
+        return gpu_share(resources.gpu_memory_gb, self._settings.gpu_memory_gb or gpu_memory_gb())
 
 
 def connect(address: str | None) -> bool:

@@ -11,11 +11,13 @@ import yaml
 
 from flows.asset import finished_status, run_asset
 from flows.forecast.estimate import StageOutlook, forecast
+from flows.forecast.history import History
 from flows.housekeeping.forget import forget_from
 from flows.plan.batch_plan import plan_batch
 from flows.plan.chains import MOST_CHAINS
 from flows.plan.committed import AssetPlan, BatchPlan
 from flows.plan.walk import all_walks, walk
+from flows.plan.walks import Walks
 from flows.status.board import Board
 from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
@@ -126,7 +128,8 @@ def test_commits_alone_tell_which_method_is_in_use(tmp_path: Path) -> None:
         stage: each.key for stage, each in status.stages.items()
     }
     assert line.run(plan).phase is Phase.DONE and line.ran == []
-    (forecasted,) = forecast(BatchPlan("demo", str(tmp_path / "store"), (_with_photos(plan),), {}), line.store)
+    batch = BatchPlan("demo", str(tmp_path / "store"), (_with_photos(plan),), {})
+    (forecasted,) = forecast(batch, Walks(batch, line.store), History(None))
     assert {forecasted.stages[stage].outlook for stage in STAGES} == {StageOutlook.CACHED}
     assert forecasted.stages[Stage.TRAIN].method == "soft"
     assert forecasted.choices == {Stage.TRAIN: ("sharp", "soft")} and len(forecasted.tried) == 1

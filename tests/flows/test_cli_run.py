@@ -44,6 +44,12 @@ def heavy(folder: Path) -> list[str]:
     return loaded
 
 
+def followed(folder: Path) -> dict[str, int]:
+    """How often the last command looked for each commit, by asset, stage and key."""
+    found: dict[str, int] = json.loads((folder / "followed.json").read_text())
+    return found
+
+
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A batch that ran: one asset accepted, one failed."""
@@ -67,6 +73,25 @@ def test_second_run_is_light(shelf: Path) -> None:
     assert document["ran"] is False and document["assets"][0]["verdict"] == "accept"
     assert "nothing to do" in told
     assert heavy(shelf.parent) == []
+
+
+def test_a_run_follows_the_commits_of_each_asset_once(tmp_path: Path) -> None:
+    path = write_batch(tmp_path, "cup", "jug")
+    finish(start(tmp_path, "run", path, "--json"), code=0)
+    first = followed(tmp_path)
+    assert set(first.values()) == {1}, "the first stage of each asset, which is not there"
+    assert sorted(each.split()[:2] for each in first) == [["cup", "ingest"], ["jug", "ingest"]]
+    finish(start(tmp_path, "run", path, "--json"), code=0)
+    everything = followed(tmp_path)
+    assert set(everything.values()) == {1} and len(everything) == 18, "nine stages each: dense is skipped"
+    (tmp_path / "store/work/cup/train").rename(tmp_path / "gone")
+    document, _ = finish(start(tmp_path, "run", path, "--json"), code=0)
+    resumed = followed(tmp_path)
+    assert set(resumed.values()) == {1} and {each.split()[1] for each in resumed if "cup" in each} == {
+        *("ingest", "pose", "mask", "train")
+    }
+    states = {stage: each["state"] for stage, each in document["assets"][0]["stages"].items()}
+    assert (states["mask"], states["train"], states["publish"]) == ("cached", "committed", "committed")
 
 
 def test_rerun_does_a_stage_and_all_after_it_again(shelf: Path) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.forecast.estimate import comparable
-from flows.forecast.eta import Eta, spread, words
+from flows.forecast.estimate import forecast, spread
+from flows.forecast.eta import Eta, words
+from flows.forecast.history import History, comparable
 from flows.plan.batch_plan import plan_batch
 from flows.plan.committed import BatchPlan
+from flows.plan.walks import Walks
 from flows.prefect_server.artifacts import artifact_key
 from flows.prefect_server.automations import automations
 from flows.status.account import give_account, read_statuses
@@ -62,22 +64,28 @@ def note_times(catalogue: Catalogue, plan: BatchPlan, factors: list[float], opti
     catalogue.database.put(stage_times, rows)
 
 
+def eta_of(plan: BatchPlan, catalogue: Catalogue | None, at_once: int = 1) -> Eta:
+    """The time that a batch is expected to take."""
+    store = open_store(plan.store_uri)
+    return Eta(forecast(plan, Walks(plan, store), History(catalogue, store.uri)), at_once)
+
+
 def test_the_time_left_is_a_range_from_history(plan: BatchPlan, tmp_path: Path) -> None:
     catalogue = Catalogue(Database(f"sqlite:///{tmp_path / 'catalogue.db'}"))
     fresh = [AssetStatus(batch="shelf", asset=asset.id) for asset in plan.assets]
     note_times(catalogue, plan, [100.0] * 9, options="other options: another preset, say")
-    assert Eta(plan.assets, catalogue, 1).remaining(fresh) == tuple(
-        2 * len(STAGES) * each for each in (10.0, 20.0, 40.0)
-    ), "the methods' own guess"
+    assert eta_of(plan, catalogue).remaining(fresh) == tuple(2 * len(STAGES) * each for each in (10.0, 20.0, 40.0)), (
+        "the methods' own guess"
+    )
     note_times(catalogue, plan, [2.0 + 0.25 * number for number in range(9)])  # half of them took 3 times as long
-    low, middle, high = Eta(plan.assets, catalogue, 1).remaining(fresh)
+    low, middle, high = eta_of(plan, catalogue).remaining(fresh)
     assert middle == pytest.approx(2 * len(STAGES) * 20.0 * 3.0)
     assert low == pytest.approx(2 * len(STAGES) * 20.0 * 2.2) and high == pytest.approx(2 * len(STAGES) * 20.0 * 3.8)
-    assert Eta(plan.assets, catalogue, 2).remaining(fresh)[1] == pytest.approx(middle / 2)
+    assert eta_of(plan, catalogue, 2).remaining(fresh)[1] == pytest.approx(middle / 2)
 
 
 def test_what_is_done_is_no_time_left(plan: BatchPlan) -> None:
-    eta = Eta(plan.assets, None, 1)
+    eta = eta_of(plan, None)
     half = {stage: StageStatus(state=StageState.COMMITTED) for stage in STAGES[:3]}
     half[STAGES[3]] = StageStatus(state=StageState.RUNNING, share=0.5)
     statuses = [
@@ -86,6 +94,9 @@ def test_what_is_done_is_no_time_left(plan: BatchPlan) -> None:
     ]
     assert eta.remaining(statuses)[1] == pytest.approx((len(STAGES) - 3.5) * 20.0)
     assert eta.progress(statuses) == pytest.approx((len(STAGES) + 3.5) / (2 * len(STAGES)))
+    slow = {stage: status.model_copy(update={"seconds": 60.0}) for stage, status in half.items()}
+    statuses[0] = statuses[0].model_copy(update={"stages": slow})
+    assert eta.remaining(statuses)[1] == pytest.approx((len(STAGES) - 3.5) * 60.0), "this run takes three times as long"
 
 
 def test_ranges_in_words() -> None:
