@@ -9,16 +9,12 @@ from models.record import Record
 
 
 class CaptureKind(StrEnum):
-    """The kinds of captures. Those that are not built yet are refused by name."""
+    """The kinds of captures."""
 
     RINGS = "rings"
     """The camera goes around an object that stands still."""
     TURNTABLE = "turntable"
     """The object turns before a camera that stands still; the background does not turn with it."""
-    FIXED_CAMERA_LIGHTS = "fixed_camera_lights"
-    SINGLE_PHOTO = "single_photo"
-    FEW = "few"
-    NONE = "none"
 
 
 class CaptureFacts(Record):
@@ -38,4 +34,3 @@ CAPTURE_KINDS: dict[CaptureKind, CaptureFacts] = {
     # a turn in fewer steps leaves more than 45 degrees between neighbours: nothing is matched over that
     CaptureKind.TURNTABLE: CaptureFacts(stages=_LINE, minimum_photos=8),
 }
-"""The kinds that are built."""

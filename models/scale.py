@@ -10,8 +10,6 @@ from models.record import Record
 
 POSES, NONE = "poses", "none"
 """Sources of a scale beside the kinds that measure one: poses that were given in metres, and nothing."""
-PLANNED_KINDS = frozenset({"markers", "gps", "turntable"})
-"""Kinds of scale that are known by name and not built."""
 
 
 class MarkedPoint(Record):

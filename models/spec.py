@@ -1,7 +1,4 @@
-"""What a user asks for: a batch of assets, in YAML. `models/spec_yaml.py` reads it; `docs/spec.md` explains it.
-
-The vocabulary is complete: a choice that is not built yet is known by name and refused by name.
-"""
+"""What a user asks for: a batch of assets, in YAML. `models/spec_yaml.py` reads it; `docs/spec.md` explains it."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.capture_kind import CAPTURE_KINDS, CaptureKind
+from models.capture_kind import CaptureKind
 from models.quality import Gate, Verdict
 from models.record import Record
 from models.scale import NONE
@@ -41,11 +38,6 @@ def _asset_id(value: str) -> str:
 
 
 AssetId = Annotated[str, AfterValidator(_asset_id)]
-
-
-def _built(value: StrEnum, built: frozenset[str], what: str) -> None:
-    if value.value not in built:
-        raise ValueError(f"{what} '{value.value}' is not built yet; built: {', '.join(sorted(built))}")
 
 
 class Preset(StrEnum):
@@ -185,14 +177,6 @@ StageChoices = Annotated[
 """A method, or several that are tried in order: the next one while none is accepted."""
 
 
-def _capture_kind(kind: CaptureKind) -> CaptureKind:
-    _built(kind, frozenset(each.value for each in CAPTURE_KINDS), "capture kind")
-    return kind
-
-
-BuiltCaptureKind = Annotated[CaptureKind, AfterValidator(_capture_kind)]
-
-
 class PublishTarget(Record):
     """Where finished assets go."""
 
@@ -218,7 +202,7 @@ class AssetSpec(Record):
         str, Annotated[ExternalInput, BeforeValidator(_as_external, json_schema_input_type=str | ExternalInput)]
     ] = Field(default_factory=dict)
     """What further methods read, by the names under which they ask for it."""
-    capture_kind: BuiltCaptureKind = CaptureKind.RINGS
+    capture_kind: CaptureKind = CaptureKind.RINGS
     """How the object was photographed."""
     preset: Preset | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
@@ -249,7 +233,7 @@ class CaptureSource(Record):
     """The object whose arrival says that a capture is complete (docs/operations.md)."""
     quiet_minutes: float = Field(default=30.0, ge=0)
     """A capture without that object is complete when nothing of it has changed for this long."""
-    capture_kind: BuiltCaptureKind = CaptureKind.RINGS
+    capture_kind: CaptureKind = CaptureKind.RINGS
     """Of each capture whose manifest does not name another."""
     preset: Preset | None = None
     stages: dict[Stage, StageChoices] = Field(default_factory=dict)
@@ -271,7 +255,7 @@ class CaptureManifest(Record):
     """What has to be there; the capture waits for files that are late."""
     scale: Scale | None = None
     preset: Preset | None = None
-    capture_kind: BuiltCaptureKind | None = None
+    capture_kind: CaptureKind | None = None
 
 
 class BatchSpec(Record):

@@ -119,9 +119,7 @@ def _validate(data: Any, root: yaml.Node, path: Path) -> BatchSpec:
         found = [e for e in found if e["type"] != "too_short" or not any(_below(o["loc"], e["loc"]) for o in found)]
         lines = [f"line {_line(root, e['loc'])}: {_explain(e)}" for e in found]
         first = _line(root, found[0]["loc"])
-        unbuilt = all("is not built yet" in e["msg"] for e in found)
-        code = ReasonCode.NOT_BUILT_YET if unbuilt else ReasonCode.SPEC_INVALID
-        raise DigitizeError(code, "\n".join(lines), path=f"{path}:{first}") from error
+        raise DigitizeError(ReasonCode.SPEC_INVALID, "\n".join(lines), path=f"{path}:{first}") from error
 
 
 def _below(place: Sequence[str | int], parent: Sequence[str | int]) -> bool:

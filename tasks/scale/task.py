@@ -7,7 +7,7 @@ from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.record import Record
 from models.results import StageRequest, StageResult
-from models.scale import PLANNED_KINDS, MeasuredScale
+from models.scale import MeasuredScale
 from models.stage import Given, Inputs, Stage
 from tasks import registry
 from tasks.context import Context
@@ -40,11 +40,8 @@ def default_method(given: Given) -> str:
     built = registry.methods(Stage.SCALE)
     if given.scale in built:
         return given.scale
-    if given.scale in PLANNED_KINDS:
-        message = f"scale '{given.scale}' is not built yet; built: {', '.join(built)}"
-        raise DigitizeError(ReasonCode.NOT_BUILT_YET, message)
     message = f"expected a kind of scale that is built ({', '.join(built)}), found '{given.scale}'"
-    raise DigitizeError(ReasonCode.SPEC_INVALID, message)
+    raise DigitizeError(ReasonCode.NOT_BUILT_YET, message)
 
 
 def inputs(options: Record, capture_kind: str) -> Inputs:

@@ -339,7 +339,7 @@ def test_a_method_of_the_mask_stage_can_be_chosen(tmp_path: Path) -> None:
         ({"surface": {"method": "mesh"}}, {}, "takes mesh from stage train, found 'hash_density'"),
         ({"pose": {"method": "colmap"}}, {"poses": {"path": "p.json"}}, "a method that reads poses, found none among"),
         ({}, {"inputs": {"notes": "n.txt"}}, "expected a method that reads notes"),
-        ({}, {"capture_kind": "few"}, "capture kind 'few' is not built yet; built: rings, turntable"),
+        ({}, {"capture_kind": "few"}, "capture_kind: expected 'rings' or 'turntable', found 'few'"),
         ({"train": []}, {}, "stages.train"),
         ({"train": ["hash_sdf", "hash_sdf2"]}, {}, "stages.train[1].method: expected a train method that is built"),
         ({"train": ["nerf", {"method": "nerf", "options": {"x": 1}}]}, {}, "stages.train[1].options.x: no such key"),

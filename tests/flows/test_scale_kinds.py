@@ -94,10 +94,9 @@ def test_a_kind_is_the_method_and_its_keys_are_the_options(tmp_path: Path) -> No
             "kind: turntable",
             11,
             ReasonCode.NOT_BUILT_YET,
-            "assets[1].scale.kind: scale 'turntable' is not built yet; built: known_distance, none",
+            "assets[1].scale.kind: expected a kind of scale that is built (known_distance, none), found 'turntable'",
         ),
-        ("{kind: none}", "{kind: gps}", 7, ReasonCode.NOT_BUILT_YET, "scale 'gps' is not built yet"),
-        ("{kind: none}", "{kind: ruler}", 7, ReasonCode.SPEC_INVALID, "(known_distance, none), found 'ruler'"),
+        ("{kind: none}", "{kind: ruler}", 7, ReasonCode.NOT_BUILT_YET, "(known_distance, none), found 'ruler'"),
     ],
 )
 def test_mistakes_name_the_key_and_its_line(
@@ -160,7 +159,10 @@ def test_a_place_of_captures_is_checked_where_it_stands(tmp_path: Path) -> None:
     ("scale", "words"),
     [
         ({"kind": "known_distance"}, "capture.json: scale.distance_m: this key is required"),
-        ({"kind": "gps"}, "capture.json: scale.kind: scale 'gps' is not built yet"),
+        (
+            {"kind": "gps"},
+            "capture.json: scale.kind: expected a kind of scale that is built (known_distance, none), found 'gps'",
+        ),
         ({"kind": "none"}, ""),
     ],
 )

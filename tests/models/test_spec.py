@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import DigitizeError, ReasonCode
+from models.errors import DigitizeError
 from models.spec import AssetSpec, AutomaticMasks, BatchSpec, MaskRole, Masks, Preset, Scale
 from models.spec_yaml import load_spec
 
@@ -90,14 +90,6 @@ def test_errors_name_the_line_and_what_was_expected(tmp_path: Path, old: str, ne
 def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
     error = refused(tmp_path, GOOD.replace("preset: preview", "preset: x").replace("id: vase", "id: Vase"))
     assert len(error.message.splitlines()) == 2
-
-
-def test_what_is_not_built_has_its_own_code(tmp_path: Path) -> None:
-    def kind(word: str) -> ReasonCode:
-        return refused(tmp_path, GOOD.replace(POT, f"{POT}\n    capture_kind: {word}")).code
-
-    assert kind("single_photo") == ReasonCode.NOT_BUILT_YET
-    assert kind("guess") == ReasonCode.SPEC_INVALID
 
 
 @pytest.mark.parametrize(

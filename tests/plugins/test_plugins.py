@@ -202,7 +202,10 @@ def test_kinds_of_scale_that_are_not_built_are_refused_with_all_that_are(
     spec = yaml.safe_load(batch.read_text())
     path = batch.parent / "scaled.yaml"
     for scale, words in (
-        ({"kind": "gps"}, "scale.kind: scale 'gps' is not built yet; built: known_distance, known_height, none"),
+        (
+            {"kind": "gps"},
+            "scale.kind: expected a kind of scale that is built (known_distance, known_height, none), found 'gps'",
+        ),
         ({"kind": "known_height", "height": 1.0}, "scale.height: no such key"),
         ({"kind": "known_height", "height_m": -1.0}, "scale.height_m: expected greater than 0, found -1"),
     ):
