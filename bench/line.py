@@ -12,7 +12,6 @@ start; the load is printed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -22,14 +21,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.older_commit import ROOT, checked_out
+
 QUICK_STAGES = {
     "pose": {"options": {"max_features": 1500}},
     "train": {"options": {"steps": 300}},
@@ -114,18 +113,6 @@ def measure(folder: Path, quick: bool, style: str, tree: Path = ROOT) -> dict[st
         "verdict": outcome["assets"][0]["verdict"],
         "metrics": metrics,
     }
-
-
-@contextlib.contextmanager
-def checked_out(commit: str, folder: Path) -> Iterator[Path]:
-    """A tree of another commit in `folder/tree`, its kernels built; gone afterwards."""
-    tree = folder / "tree"
-    subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(tree), commit], cwd=ROOT, check=True)
-    try:
-        subprocess.run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=tree, check=True)
-        yield tree
-    finally:
-        subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
 
 
 def measure_against(commit: str, folder: Path, quick: bool, style: str) -> dict[str, Any]:

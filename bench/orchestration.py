@@ -1,6 +1,7 @@
 """What orchestration costs: this project's flows beside plain Ray tasks, and how full they keep the GPUs.
 
     python -m bench.orchestration            1, 100 and 1,000 assets of six no-op stages; 60 assets on 4 fake GPUs
+    python -m bench.orchestration --against COMMIT    overhead and memory of an older commit beside these, in one run
     python -m bench.orchestration --quick    1 and 20 assets; 12 assets on 2 fake GPUs
 
 Both sides run on one Ray in one process, no-op stages in the Ray worker's own process:
@@ -37,6 +38,7 @@ from typing import Any
 
 import psutil
 
+from bench.orchestration_against import measure_against
 from bench.orchestration_doors import run as noop_door  # noqa: F401  # the stages name it: it must be importable
 from flows.batch import run_batch
 from flows.plan.committed import AssetPlan, BatchPlan, StagePlan
@@ -357,11 +359,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only-fill", action="store_true", help="gpu_fill alone")
+    parser.add_argument("--against", metavar="COMMIT", help="an older commit beside this tree, in turns; nothing else")
     arguments = parser.parse_args()
     prepare_ray()
     load = os.getloadavg()[0]
     print(f"load before: {load:.2f}, cores: {os.cpu_count()}")
-    figures = fill_alone() if arguments.only_fill else measure(arguments.quick)
+    if arguments.against:
+        figures = measure_against(arguments.against, arguments.quick)
+    else:
+        figures = fill_alone() if arguments.only_fill else measure(arguments.quick)
     for name, value in figures.items():
         print(f"{name:24} {value}")
     head = {"bench": "orchestration", "load_before": round(load, 2), **({"quick": True} if arguments.quick else {})}

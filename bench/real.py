@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.line import ROOT, checked_out
+from bench.older_commit import ROOT, checked_out
 from bench.real_peer import NAMES as PEER_NAMES
 from bench.real_peer import peer_figures
 from bench.real_rows import HEIGHT, NOT_MEASURED, OBJECTS, QUICK, VIEWS, WIDTH, phone_rows, real_row
