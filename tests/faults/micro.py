@@ -21,6 +21,7 @@ from models.digest import canonical_json, sha256_bytes
 from models.errors import DigitizeError
 from models.exports import ExportedFile, ExportIndex
 from models.manifest import Latest, Manifest
+from models.quality import Metric
 from models.resources import Resources
 from models.results import Done, StageRequest, StageResult
 from models.scale import MeasuredScale
@@ -28,6 +29,7 @@ from models.stage import Stage
 from models.status import AssetStatus
 from tasks.context import Context
 from tasks.publish import task as publish
+from tasks.report_page import SLOTS, slot
 from tests.support import STAGES, before
 
 DOOR = "tests.faults.micro:door"
@@ -44,7 +46,7 @@ _FILES = {
     Stage.SURFACE: ("asset.glb", "mesh.ply"),
     Stage.SCALE: (),
     Stage.EXPORT: ("asset.glb", "asset.ply", "mesh.ply"),
-    Stage.QUALITY: ("report.html", "quality.json", "preview.jpg"),
+    Stage.QUALITY: ("preview.jpg",),
 }
 
 
@@ -80,7 +82,11 @@ def door(request: StageRequest, context: Context) -> StageResult:
             for name in _FILES[Stage.EXPORT]
         )
         (context.output / "export.json").write_bytes(canonical_json(ExportIndex(units="arbitrary", files=files)))
-    return StageResult(facts={"metrics": {"psnr_mesh": int(value[:2], 16) / 8}})
+    if request.stage is Stage.QUALITY:
+        (context.output / "figures.html").write_text("\n".join([value, *map(slot, SLOTS)]))
+        (context.output / "quality.json").write_bytes(canonical_json({"mesh": {"extent": [1.0, 1.0, 1.0]}}))
+        return StageResult(metrics=(Metric(name="psnr_mesh", value=int(value[:2], 16) / 8, unit="dB"),))
+    return StageResult()
 
 
 def micro_plan(store: str, published: str, assets: list[str], **options: object) -> BatchPlan:
@@ -89,9 +95,9 @@ def micro_plan(store: str, published: str, assets: list[str], **options: object)
     for asset in assets:
         needs = Resources(timeout_s=60)
         stages = {stage: StagePlan(stage, "micro", "1", dict(options), needs, inputs=before(stage)) for stage in STAGES}
-        targets = {"targets": [{"to": published}]}
+        targets = {"targets": [{"to": published}], "gates": []}
         stages[Stage.PUBLISH] = StagePlan(Stage.PUBLISH, "versioned", "1", targets, needs, inputs=before(Stage.PUBLISH))
-        plans.append(AssetPlan(asset, "micro", 0, stages, {}))
+        plans.append(AssetPlan(asset, "micro", 0, stages, {}, gates=()))
     return BatchPlan("micro", store, tuple(plans), {})
 
 
