@@ -14,11 +14,16 @@ from typer.testing import CliRunner
 
 from flows.cli.exit_codes import ExitCode, exit_code_of_error, exit_code_of_phases
 from flows.cli.main import app
+from flows.forecast.preflight import prepare
+from flows.plan.batch_plan import plan_batch
 from flows.status.files import read_status, with_stage, write_status
+from infra.settings import RunSettings
 from infra.storage import open_store
 from models.errors import HINTS, DigitizeError, ReasonCode
 from models.quality import Verdict
+from models.resources import Resources
 from models.results import Reason, StageResult
+from models.spec_yaml import load_spec
 from models.stage import Stage
 from models.status import Phase
 from tasks import registry
@@ -188,6 +193,45 @@ def test_plan_says_what_runs_and_what_it_takes(tmp_path: Path) -> None:
     assert document["total"]["memory_gb"] == 1.5
     text = tell("plan", path).out
     assert "· 20s" in text and "16 stages to run" in text
+
+
+@dataclass(frozen=True)
+class Site:
+    """Machines of a cluster."""
+
+    all_gpus: float
+    all_cpus: float
+
+    def gpu_share(self, resources: Resources) -> float:
+        """A quarter of a GPU for whatever needs one."""
+        return 0.25 if resources.gpu_memory_gb else 0.0
+
+    def gpus(self) -> float:
+        return self.all_gpus
+
+    def cpus(self) -> float:
+        return self.all_cpus
+
+    def close(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize(("site", "expected"), [(Site(0.0, 8.0), 10), (Site(0.0, 1.0), 4)])
+def test_plan_names_as_many_in_flight_as_run_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: Site, expected: int
+) -> None:
+    path = write_batch(tmp_path, *(f"a{number}" for number in range(12)))
+    monkeypatch.setattr("flows.runner.make.make_runner", lambda *_: site)
+    monkeypatch.setenv("DIGITIZE_RUNNER", "ray")
+    monkeypatch.setenv("DIGITIZE_RAY_ADDRESS", "cluster:6379")
+    total = ask("plan", path)["total"]
+    batch = plan_batch(load_spec(path))
+    decided, _ = prepare(batch.assets, None, RunSettings(), batch.store_uri, site)
+    assert total["at_once"] == decided.at_once == expected
+    assert total["available"]["memory_gb"] is None, "this machine's memory says nothing of the cluster's"
+    monkeypatch.setenv("DIGITIZE_RAY_ADDRESS", "http://cluster:8265")
+    document = ask("plan", path)
+    assert document["total"]["at_once"] == 1 and "decides when the run begins" in " ".join(document["warnings"])
 
 
 def test_plan_of_missing_photos_names_the_line_and_goes_on(tmp_path: Path) -> None:
