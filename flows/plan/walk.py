@@ -28,14 +28,20 @@ class Walk:
     """The other choices of methods, whose results were rejected or sent to review."""
     others: bool = False
     """Whether another choice may turn out better: what is to be reviewed then waits for it."""
+    _judged: dict[tuple[Stage, int], Judgement] = field(default_factory=dict, repr=False, compare=False)
+    """By stage and number of commits: asked for after every one of them."""
 
     def judgement(self, stage: Stage) -> Judgement:
         """What a committed stage makes of the asset: its own verdict and the gates on what it measured. Once the
         quality stage is committed, required metrics that nobody measured count with it."""
-        found = judge_stage(self.done[stage].result, self.plan.gates)
-        if stage is not Stage.QUALITY:
-            return found
-        return Judgement.of_all((found, judge_missing([each.result for each in self.done.values()], self.plan.gates)))
+        key = (stage, len(self.done) if stage is Stage.QUALITY else 0)
+        if key not in self._judged:
+            found = judge_stage(self.done[stage].result, self.plan.gates)
+            if stage is Stage.QUALITY:
+                results = [each.result for each in self.done.values()]
+                found = Judgement.of_all((found, judge_missing(results, self.plan.gates)))
+            self._judged[key] = found
+        return self._judged[key]
 
     @property
     def judgements(self) -> dict[Stage, Judgement]:
