@@ -27,11 +27,12 @@ from bench.orchestration import (
     SPREAD,
     STAGES,
     flows_seconds,
+    keep_to,
     noop_method,
     plan_of,
     ray_here,
 )
-from flows.forecast.scheduling import filling
+from flows.forecast.scheduling import in_flight
 from flows.forecast.simulation import Losses, Outcome, Simulation, Site, StageCost
 from models.stage import Stage
 from tasks import registry
@@ -58,7 +59,9 @@ def row(assets: int, gpus: int, losses: Losses) -> dict[str, Any]:
     """One programme."""
     on_gpu = sum(LINE_SECONDS[stage] for stage in GPU_SHARES)
     share = sum(LINE_SECONDS[stage] * share for stage, share in GPU_SHARES.items()) / on_gpu
-    site = Site(gpus, CORES_A_GPU * gpus, filling(gpus, share, on_gpu / sum(LINE_SECONDS.values())))
+    site = Site(
+        gpus, CORES_A_GPU * gpus, in_flight(gpus, CORES_A_GPU * gpus, share, on_gpu / sum(LINE_SECONDS.values()), 2.0)
+    )
     start = time.perf_counter()
     found: Outcome = Simulation(assets, draw, costs(), site, losses).run()
     return {
@@ -81,15 +84,15 @@ def against_real(assets: int, gpus: int, speed: float) -> dict[str, float]:
     registry.method = lambda stage, name: noop_method()
     with tempfile.TemporaryDirectory() as temporary, ray_here(num_cpus=128, num_gpus=gpus, _memory=100e9):
         folder = Path(temporary)
-        os.environ["PREFECT_HOME"] = str(folder / "prefect")
+        keep_to(folder)
         plan = plan_of(folder / "real", [{str(stage): took for stage, took in each.items()} for each in seconds])
         on_gpu = sum(LINE_SECONDS[stage] for stage in GPU_SHARES)
         share = sum(LINE_SECONDS[stage] * share for stage, share in GPU_SHARES.items()) / on_gpu
-        at_once = filling(gpus, share, on_gpu / sum(LINE_SECONDS.values()))
+        at_once = in_flight(gpus, CORES_A_GPU * gpus, share, on_gpu / sum(LINE_SECONDS.values()), 2.0)
         warm = plan_of(folder / "warm", [dict.fromkeys(LINE_SECONDS, 0.3)] * at_once)
         flows_seconds(folder / "warm", warm, at_once, gpu_memory_gb=FAKE_GPU_GB)
         alone = plan_of(folder / "alone", [{}] * 10)
-        overhead = flows_seconds(folder / "alone", alone, 1, gpu_memory_gb=FAKE_GPU_GB) / 60
+        overhead = flows_seconds(folder / "alone", alone, 1, gpu_memory_gb=FAKE_GPU_GB) / (10 * len(STAGES))
         took = flows_seconds(folder / "real", plan, at_once, gpu_memory_gb=FAKE_GPU_GB)
     bench_costs = {stage: StageCost(1.0, GPU_SHARES.get(stage, 0.0)) for stage in STAGES}
     site = Site(gpus, 128.0, at_once, overhead_s=overhead)

@@ -88,6 +88,12 @@ def prepare_ray() -> None:
     os.environ.setdefault("RAY_task_events_max_num_status_events_buffer_on_worker", "1000")  # as `flows.runner` sets it
 
 
+def keep_to(folder: Path) -> None:
+    """Keep Prefect's database and the catalogue of times in a folder of the bench."""
+    os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    os.environ["DIGITIZE_DATABASE_URL"] = f"sqlite:///{folder / 'catalogue.db'}"
+
+
 @contextmanager
 def ray_here(**resources: float) -> Iterator[None]:
     """One Ray in this process."""
@@ -320,7 +326,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """All figures."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        os.environ["PREFECT_HOME"] = str(folder / "prefect")
+        keep_to(folder)
         (folder / "warm").mkdir()
         sizes = [1, 20] if quick else [1, 100, 1000]
         memory = [] if quick else memory_rows(folder, sizes[1:], 4)  # first: with no server of this process to join
@@ -351,7 +357,7 @@ def measure(quick: bool) -> dict[str, Any]:
 def fill_alone() -> dict[str, Any]:
     """The figure `gpu_fill`."""
     with tempfile.TemporaryDirectory() as temporary:
-        os.environ["PREFECT_HOME"] = str(Path(temporary) / "prefect")
+        keep_to(Path(temporary))
         return gpu_fill(Path(temporary) / "fill", 60, 4, 20.0)
 
 

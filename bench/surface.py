@@ -1,8 +1,9 @@
 """Surfaces against the truth: hash_sdf with and without photometric consistency, the radiance field's mesh, the hull.
 
-    python -m bench.surface                     every object and method, about an hour; rows that are there are kept
+    python -m bench.surface                     every object and method, one object through the whole line: about an
+                                                hour; rows that are there are kept
     python -m bench.surface --objects flask     some objects
-    python -m bench.surface --published knot --solved flask     published assets, through the whole line, as well
+    python -m bench.surface --published knot --solved flask,chair     further ones through the whole line
     python -m bench.surface --quick             one object for a few seconds: shows that the script works
 
 Every method gets the same seconds, region and cleaning. The radiance field's mesh is the best of eight thresholds,
@@ -28,6 +29,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 SECONDS = 150.0
+SOLVED = "flask"
+"""Goes through the whole line, from its photographs to what is published, in every full run."""
 METHODS = ("hull", "hash_density", "hash_sdf_without_ncc", "hash_sdf")
 
 
@@ -137,7 +140,7 @@ def main() -> None:
     parser.add_argument("--objects", default=",".join(OBJECTS))
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--published", default="", help="objects that also go through the whole line, cameras given")
-    parser.add_argument("--solved", default="", help="the same with cameras that the pose stage solves")
+    parser.add_argument("--solved", default=SOLVED, help="the same with cameras that the pose stage solves")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=ROOT / ".bench" / "surface")
@@ -146,6 +149,7 @@ def main() -> None:
     names, methods, seconds = arguments.objects.split(","), arguments.methods.split(","), arguments.seconds
     if arguments.quick:
         names, methods, seconds = ["chair"], ["hash_sdf"], 5.0
+        arguments.solved = ""
     rows = [row(name, method, seconds, arguments.data, arguments.work) for method in methods for name in names]
     for wanted, solve in ((arguments.published, False), (arguments.solved, True)):
         rows += [published(name, solve, arguments.data, arguments.work) for name in filter(None, wanted.split(","))]

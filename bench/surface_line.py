@@ -59,7 +59,7 @@ def write_capture(made: Scene, folder: Path, method: str, solve: bool) -> Path:
         "version": 1,
         "name": made.name,
         "preset": "preview",
-        "publish": [{"to": "published"}],
+        "publish": [{"to": "published", "minimum_verdict": "review"}],
         "stages": {"train": {"method": method, "options": {"mask_use": "empty", "near": 0.05}}},
         "assets": [asset],
     }
@@ -91,7 +91,7 @@ def row(name: str, method: str, solve: bool, data: Path, work: Path) -> dict[str
     asset = digitize("status", str(batch))["assets"][0]
     stages = {stage: each["seconds"] for stage, each in asset["stages"].items() if each["seconds"]}
     found: dict[str, Any] = {**settings, "verdict": outcome["assets"][0]["verdict"], "stages": stages}
-    if asset.get("model"):
+    if asset.get("published"):
         metrics = json.loads((Path(asset["model"]).parent / "manifest.json").read_text())["metrics"]
         found |= {key: metrics.get(key) for key in KEPT}
         found["texture_gap_db"] = round(metrics["psnr_model"] - metrics["psnr_mesh"], 2)
