@@ -15,6 +15,7 @@ from models.ladder import SteppedDown
 from models.mesh.mesh import Mesh
 from models.quality import DEFAULT_GATES, Gate, Metric, Verdict
 from models.results import Done, StageResult
+from models.scale import MeasuredScale
 from models.spec import AssetSpec, BatchSpec, Scale
 from models.stage import Stage
 from models.verdict import Judgement, gates_of, judge
@@ -84,7 +85,8 @@ def judged(
     judgement = judge([each.result for each in dones], gates)
     poses = PoseSet.model_validate_json((capture.folder("pose") / "poses.json").read_bytes())
     page = (context.output / "figures.html").read_text()
-    return judgement, report, render_report(page, judgement, dones, poses, report.mesh.extent, stepped_down or {})
+    scale = MeasuredScale(metres_per_unit=1.0 if poses.units == "metre" else None)
+    return judgement, report, render_report(page, judgement, dones, scale, report.mesh.extent, stepped_down or {})
 
 
 def done_of(stage: Stage, result: StageResult) -> Done:
