@@ -9,10 +9,10 @@ from functools import partial
 from flows.plan.committed import AssetPlan
 from flows.plan.walk import Walk, walk
 from flows.runner.base import Runner
+from flows.runner.step_down import RunStage, run_stepping_down
 from flows.status.board import Board
 from flows.status.files import committed
 from flows.status.leases import Leases
-from flows.step_down import RunStage, run_stepping_down
 from models.errors import DigitizeError, ReasonCode
 from models.lease import Lease
 from models.quality import GateOutcome

@@ -12,10 +12,10 @@ from models.digest import canonical_json, sha256_file
 from models.fields.representation import FieldRepresentation
 from models.results import FileRef
 from models.stage import Stage
+from tasks.sample.scenes import fibonacci_cameras
 from tests.flows.cli_stubs import commit_line, write_batch
 from tests.flows.test_cli import ask, stubs, tell  # noqa: F401
 from tests.models.fields.analytic import SphereField
-from tests.synthetic.scenes import fibonacci_cameras
 
 
 @pytest.fixture

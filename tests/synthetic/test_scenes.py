@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from models.camera import PoseSet, project
-from tests.synthetic.scenes import (
+from tasks.sample.scenes import (
     box,
     paint,
     ring_cameras,

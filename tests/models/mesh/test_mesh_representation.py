@@ -11,7 +11,7 @@ from models.errors import DigitizeError, ReasonCode
 from models.mesh.mesh import Mesh
 from models.mesh.representation import MeshRepresentation
 from models.representation import FORMAT, REPRESENTATION_FILE, kinds, load_representation
-from tests.synthetic.scenes import sphere_scene
+from tasks.sample.scenes import sphere_scene
 
 
 def test_it_draws_colour_depth_and_outward_normals() -> None:

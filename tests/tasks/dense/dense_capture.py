@@ -12,8 +12,8 @@ from models.results import StageRequest
 from models.stage import Stage
 from tasks.context import Context
 from tasks.registry import effective_options
+from tasks.sample import scenes
 from tests.support import make_context, ref_of
-from tests.synthetic import scenes
 
 VIEWS = 12
 

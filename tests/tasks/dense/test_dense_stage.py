@@ -24,12 +24,12 @@ from tasks.dense import pipeline
 from tasks.dense.methods import patchmatch
 from tasks.dense.task import run
 from tasks.registry import effective_options, inputs
+from tasks.sample import scenes
 from tasks.stereo import kernel
 from tasks.stereo.maps import depth_path, read_depth_map, read_filled_depth
 from tasks.train import task as train_task
 from tasks.train.methods import hash_density, mvs
 from tests.support import make_context, ref_of
-from tests.synthetic import scenes
 from tests.tasks.dense.dense_capture import distances, painted, stage, write_pose
 
 QUICK = {"iterations": 2, "geometric_rounds": 1}

@@ -20,9 +20,9 @@ from models.scale import POSES, MeasuredScale
 from models.stage import Stage
 from tasks import registry
 from tasks.context import Context
+from tasks.sample import scenes
 from tasks.surface.unwrap import textured, unwrap
 from tests.support import make_context, ref_of
-from tests.synthetic import scenes
 
 SUPPORT = Plane(normal=(0.0, 0.0, 1.0), offset=0.5)
 FACTOR = 0.25

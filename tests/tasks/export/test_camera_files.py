@@ -12,7 +12,7 @@ from PIL import Image  # noqa: F401  before pycolmap
 from models.camera import PoseSet, project, transform_points
 from models.points import SparsePoints
 from tasks.export.camera_files import write_archive
-from tests.synthetic.scenes import fibonacci_cameras, paint, sphere, write_pose_outputs
+from tasks.sample.scenes import fibonacci_cameras, paint, sphere, write_pose_outputs
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, sample_texture
 from models.mesh.topology import vertex_normals
 from tasks.export.exporters import glb, glb_draco, obj, ply, stl, usdz
+from tasks.sample import scenes
 from tasks.surface.correspond import barycentric
 from tasks.surface.unwrap import textured, unwrap
-from tests.synthetic import scenes
 
 UP = (0.0, 0.0, 1.0)
 

@@ -20,8 +20,8 @@ from models.weights import listed
 from tasks import registry
 from tasks.context import Context
 from tasks.saliency.u2net import EXTERNAL, WEIGHTS
+from tasks.sample.scenes import from_trimesh, paint, ring_cameras, write_pose_outputs
 from tests.support import make_context, ref_of
-from tests.synthetic.scenes import from_trimesh, paint, ring_cameras, write_pose_outputs
 
 SIZE = (240, 200)
 Backdrop = Callable[[int], npt.NDArray[np.uint8]]

@@ -17,7 +17,7 @@ from tasks.mask.background import Background
 from tasks.mask.carving import carve_by_depth
 from tasks.mask.photos import MaskPhotos
 from tasks.mask.views import BLOCKED, View
-from tests.synthetic.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
+from tasks.sample.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
 from tests.tasks.mask.captures import SIZE, MaskCapture
 
 FLOOR = -1.0

@@ -22,7 +22,7 @@ from tasks.mask.gate import Judgement, tolerance_px
 from tasks.mask.photos import MaskPhotos, PhotoMask, mask_path
 from tasks.mask.standing import Saved, points_on
 from tasks.mask.views import View
-from tests.synthetic.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
+from tasks.sample.scenes import box, from_trimesh, paint, ring_cameras, write_pose_outputs
 from tests.tasks.mask.captures import SIZE, MaskCapture
 
 FLOOR = -1.0

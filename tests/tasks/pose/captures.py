@@ -18,8 +18,8 @@ from models.results import ArtifactRef, FileRef, StageRequest
 from models.stage import Stage
 from tasks import registry
 from tasks.context import Context
+from tasks.sample.scenes import ring_cameras
 from tests.support import make_context
-from tests.synthetic.scenes import ring_cameras
 
 BOX = np.array([[-0.5, -0.4, 0.0], [0.5, 0.4, 0.7]])
 """The box on the table z = 0, in metres."""

@@ -21,7 +21,7 @@ from tasks.pose.base import Photo
 from tasks.pose.options import Region
 from tasks.pose.solve import Attempt, best
 from tasks.pose.undistort import lens_record, pinhole_of, pinhole_pixels, redistort, undistort
-from tests.synthetic.scenes import look_at, pinhole
+from tasks.sample.scenes import look_at, pinhole
 
 import pycolmap  # isort: skip
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models import frame
 from models.camera import FloatArray, apply_similarity_to_c2w, transform_points
 from tasks.pose import region, split, support
-from tests.synthetic.scenes import look_at
+from tasks.sample.scenes import look_at
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def test_look_at_forgives_a_camera_that_looks_away() -> None:
 
 
 def test_masks_carve_what_points_cannot_show() -> None:
+    from tasks.sample.scenes import pinhole
     from tasks.silhouettes.hull import hull_bounds, inside_masks, outlines_object
-    from tests.synthetic.scenes import pinhole
 
     camera = pinhole(96, 96)
     c2w = world().c2w

@@ -19,9 +19,9 @@ from tasks.quality.base import StereoCheck
 from tasks.quality.collect import stereo_metrics
 from tasks.quality.options import QualityOptions
 from tasks.quality.stereo_check import check_by_stereo
+from tasks.sample import scenes
 from tasks.stereo import kernel
 from tests.support import make_context, ref_of
-from tests.synthetic import scenes
 
 OPTIONS = QualityOptions(stereo_views=4)
 

@@ -16,8 +16,8 @@ from models.stage import Stage
 from tasks import registry
 from tasks.context import Context
 from tasks.pose.undistort import lens_record, pinhole_of
+from tasks.sample.scenes import look_at
 from tests.support import make_context, ref_of
-from tests.synthetic.scenes import look_at
 
 import pycolmap  # isort: skip
 

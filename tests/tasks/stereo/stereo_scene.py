@@ -10,10 +10,10 @@ from PIL import Image
 
 from models.camera import PosedImage
 from models.mesh.raycast import Render
+from tasks.sample import scenes
 from tasks.stereo import views
 from tasks.stereo.estimate import DepthRange
 from tasks.stereo.photo import Photo, make_photo
-from tests.synthetic import scenes
 
 
 @dataclass(frozen=True)

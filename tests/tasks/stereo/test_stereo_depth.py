@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tasks.dense.options import DenseOptions
+from tasks.sample import scenes
 from tasks.stereo import kernel
 from tasks.stereo.estimate import StereoSettings, estimate, refine
 from tasks.stereo.maps import DepthMap, read_depth_map, write_depth_map
 from tasks.stereo.photo import crosses_cube, make_photo
 from tasks.stereo.views import LEAST_ANGLE, MOST_ANGLE, choose_sources, region_points
-from tests.synthetic import scenes
 from tests.tasks.stereo.stereo_scene import Shots, picture_of, shots
 
 SETTINGS = StereoSettings()

@@ -11,11 +11,11 @@ from models.camera import Plane, matrix4, transform_points
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, cast_mask
 from models.mesh.topology import boundary_loops, signed_volume
+from tasks.sample import scenes
 from tasks.stereo.free_space import without_free_space
 from tasks.stereo.sights import Sight, Surface, make_sight, vote
 from tasks.stereo.signed_grid import signed_grid
 from tasks.stereo.tsdf import TRUNCATION, Grid, zero_level
-from tests.synthetic import scenes
 
 CELLS, REACH = 64, 1.5
 VOXEL = 2.0 * REACH / CELLS

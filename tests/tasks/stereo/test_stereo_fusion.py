@@ -8,11 +8,11 @@ import pytest
 from models.camera import matrix4
 from models.mesh.raycast import RayCaster
 from models.mesh.topology import signed_volume
+from tasks.sample import scenes
 from tasks.stereo.fusion import Fusion, FusionSettings, MapView, Points, speckles
 from tasks.stereo.maps import DepthMap
 from tasks.stereo.surface import finished, poisson_mesh, without_small_parts
 from tasks.stereo.tsdf import tsdf_grid, voxels_near, zero_level
-from tests.synthetic import scenes
 
 VIEWS = 16
 MESH = scenes.paint(scenes.sphere(1.0, 5))

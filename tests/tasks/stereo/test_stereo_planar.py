@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from models.camera import matrix4
+from tasks.sample import scenes
 from tasks.stereo import kernel
 from tasks.stereo.estimate import StereoSettings, estimate, refine
 from tasks.stereo.fusion import Fusion, FusionSettings, MapView, back_project
 from tasks.stereo.maps import DepthMap
 from tasks.stereo.photo import Photo, make_photo
 from tasks.stereo.planar import LONGEST_PX, plain, planes_between
-from tests.synthetic import scenes
 from tests.tasks.stereo.stereo_scene import picture_of, shots
 
 CAMERA = scenes.pinhole(160, 120)

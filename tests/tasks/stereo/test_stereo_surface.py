@@ -8,8 +8,8 @@ import pytest
 from models.camera import matrix4
 from models.mesh.mesh import Mesh
 from models.mesh.topology import boundary_loops, components, keep_faces
+from tasks.sample.scenes import sphere
 from tasks.stereo.surface import closed, without_small_parts
-from tests.synthetic.scenes import sphere
 
 REGION = matrix4(np.diag([1.5, 1.5, 1.5, 1.0]))
 

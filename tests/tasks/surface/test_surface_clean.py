@@ -17,13 +17,13 @@ from models.errors import DigitizeError, ReasonCode
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster
 from models.mesh.topology import components, keep_faces, signed_volume
+from tasks.sample import scenes
 from tasks.surface.checks import check_surface, statistics
 from tasks.surface.clean import clean, fill_holes, look, tidy
 from tasks.surface.decimate import decimate, split_long_edges
 from tasks.surface.polygons import area, triangulate, with_holes
 from tasks.surface.support import cap, cut, stand
 from tasks.surface.views import View
-from tests.synthetic import scenes
 
 FLOOR = Plane(normal=(0.0, 0.0, 1.0), offset=0.0)
 BOX = np.array([[-2.0, -2.0, -2.0], [2.0, 2.0, 2.0]])

@@ -11,6 +11,7 @@ import pytest
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import RayCaster, face_normals, sample_texture
 from models.mesh.topology import vertex_normals
+from tasks.sample import scenes
 from tasks.surface.correspond import barycentric, interpolate, match
 from tasks.surface.detail import Source, normal_map, occlusion_map, sky_seen
 from tasks.surface.make_tiers import Work, coloured, finish
@@ -19,7 +20,6 @@ from tasks.surface.raster import rasterize
 from tasks.surface.tiers import TIERS, planned
 from tasks.surface.unwrap import unwrap
 from tasks.surface.views import View
-from tests.synthetic import scenes
 
 SIZE = 256
 

@@ -9,10 +9,10 @@ import open3d
 import pytest
 
 from models.mesh.mesh import Mesh
+from tasks.sample import scenes
 from tasks.surface.checks import statistics
 from tasks.surface.decimate import collapse, decimate
 from tasks.surface.intersect import self_intersections, untangle
-from tests.synthetic import scenes
 
 
 def dented(depth: float) -> Mesh:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from models.camera import matrix4
+from tasks.sample.scenes import fibonacci_cameras
 from tasks.surface.level import FACTORS, rank_levels
 from tasks.surface.views import View
 from tests.models.fields.analytic import SphereField, rainbow
-from tests.synthetic.scenes import fibonacci_cameras
 
 WORLD = matrix4(np.diag([0.3, 0.3, 0.3, 1.0]))
 

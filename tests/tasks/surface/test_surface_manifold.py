@@ -8,9 +8,9 @@ import trimesh
 
 from models.mesh.mesh import Mesh
 from models.mesh.topology import components, keep_faces, places, signed_volume, vertex_normals
+from tasks.sample import scenes
 from tasks.surface.checks import statistics
 from tasks.surface.manifold import hole_report, make_manifold, split_fans
-from tests.synthetic import scenes
 
 
 def two_boxes(shift: tuple[float, float, float]) -> Mesh:

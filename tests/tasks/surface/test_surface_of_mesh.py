@@ -20,10 +20,10 @@ from models.results import StageRequest, StageResult
 from models.stage import Stage
 from tasks.context import Context
 from tasks.registry import effective_options
+from tasks.sample import scenes
 from tasks.surface.mesh_shape import cropped
 from tasks.surface.task import run
 from tests.support import make_context, ref_of
-from tests.synthetic import scenes
 
 SMALL = {"faces": 3000, "texture_size": 256}
 

@@ -13,13 +13,13 @@ from PIL import Image
 from models.camera import Plane
 from models.mesh.io import read_ply, write_ply
 from models.mesh.mesh import Mesh
+from tasks.sample import scenes
 from tasks.surface.extract import extract
 from tasks.surface.project import project
 from tasks.surface.seen import seen_vertices, without_unseen
 from tasks.surface.support import heights
 from tasks.surface.views import View
 from tests.models.fields.analytic import SphereField, TorusField
-from tests.synthetic import scenes
 
 
 def above(count: int = 24) -> list[View]:

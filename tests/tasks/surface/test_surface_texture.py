@@ -12,6 +12,7 @@ from PIL import Image
 from models.camera import PoseSet
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import render_textured, sample_texture
+from tasks.sample import scenes
 from tasks.surface.bake import Baked, bake, bilinear
 from tasks.surface.exposure import linear_from_srgb, srgb_from_linear
 from tasks.surface.gutter import dilate
@@ -19,7 +20,6 @@ from tasks.surface.raster import rasterize
 from tasks.surface.unwrap import Atlas, split, textured, unwrap
 from tasks.surface.views import View
 from tasks.surface.weights import keep_best
-from tests.synthetic import scenes
 
 SIZE = 512
 MAGENTA = np.array([255, 0, 255], np.uint8)

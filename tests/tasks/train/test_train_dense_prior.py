@@ -17,11 +17,11 @@ from models.fields.occupancy import cell_centres
 from models.mesh.raycast import RayCaster
 from tasks.context import Context
 from tasks.registry import effective_options
+from tasks.sample.scenes import paint, sphere
 from tasks.stereo.maps import DepthMap, depth_path, write_depth_map
 from tasks.train import task
 from tasks.train.dense_prior import DensePrior, read_dense_prior
 from tests.support import ref_of
-from tests.synthetic.scenes import paint, sphere
 from tests.tasks.train.train_capture import TINY, train_context, write_capture
 
 CELLS = 32

@@ -14,10 +14,10 @@ from models.results import StageRequest
 from models.stage import Stage
 from tasks.context import Context
 from tasks.gains import solve_gains
+from tasks.sample import scenes
 from tasks.stage_files import read_poses
 from tasks.train.exposure import differ, measured_gains
 from tests.support import make_context, ref_of
-from tests.synthetic import scenes
 
 VIEWS = 10
 

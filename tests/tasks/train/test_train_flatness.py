@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from models.camera import Camera
+from tasks.sample.scenes import look_at
 from tasks.train import flatness
 from tasks.train.flatness import bending, plain_pixels
 from tasks.train.pixel_bank import PixelBank
-from tests.synthetic.scenes import look_at
 
 
 def test_plain_is_what_has_no_texture_around() -> None:

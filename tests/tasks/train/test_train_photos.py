@@ -18,12 +18,12 @@ from models.camera import Camera, PosedImage, PoseSet, apply_similarity_to_c2w, 
 from models.errors import DigitizeError, ReasonCode
 from models.fields.occupancy import cell_centres
 from models.fields.render import field_rays
+from tasks.sample.scenes import look_at
 from tasks.train.inputs import open_photos, settle_masks
 from tasks.train.pixel_bank import Photo, PixelBank, cameras_in_field, load_bank, read_photo
 from tasks.train.stream import TURN_EVERY, StreamBank
 from tasks.train.visibility import hidden_cells
 from tests.models.fields.analytic import SphereField
-from tests.synthetic.scenes import look_at
 from tests.tasks.train.train_capture import train_context, write_capture
 
 WORLD_FROM_FIELD = np.array([[0.0, -2, 0, 1], [2, 0, 0, 2], [0, 0, 2, 3], [0, 0, 0, 1]])

@@ -18,13 +18,13 @@ from models.camera import CameraSet, PosedImage, PoseSet, matrix4, project
 from models.digest import canonical_json
 from models.fields import load_field
 from models.fields.render import render_image
+from tasks.sample.scenes import box, fibonacci_cameras, paint, sphere, write_pose_outputs
 from tasks.train import task
 from tasks.train.average import EVERY, WeightAverage
 from tasks.train.cameras import CameraRefinement, rotations
 from tasks.train.error_map import FORGET, ErrorMap
 from tasks.train.methods.hash_density import Options
 from tasks.train.pixel_bank import Pixels, load_bank
-from tests.synthetic.scenes import box, fibonacci_cameras, paint, sphere, write_pose_outputs
 from tests.tasks.train.train_capture import train_context
 
 # -- mean weights -----------------------------------------------------------------------------------------------------

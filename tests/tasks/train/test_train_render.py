@@ -12,9 +12,9 @@ from models.camera import Camera, PoseSet, matrix4, pixel_rays, transform_points
 from models.errors import DigitizeError
 from models.fields.render import render_image
 from models.fields.representation import FieldRepresentation
+from tasks.sample.scenes import fibonacci_cameras, look_at
 from tasks.train.turntable import DISTANCE, ELEVATION_DEG, orbit, still, turntable
 from tests.models.fields.analytic import SphereField
-from tests.synthetic.scenes import fibonacci_cameras, look_at
 
 WORLD_FROM_FIELD = ((0.0, -2.0, 0.0, 1.0), (2.0, 0.0, 0.0, 2.0), (0.0, 0.0, 2.0, 3.0), (0.0, 0.0, 0.0, 1.0))
 MIDDLE = np.array([1.0, 2.0, 3.0])

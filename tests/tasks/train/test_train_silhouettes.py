@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from models.camera import Camera, pixel_rays
+from tasks.sample.scenes import look_at
 from tasks.train import silhouettes
 from tasks.train.methods.hash_sdf import Options
 from tasks.train.pixel_bank import PixelBank
 from tasks.train.sdf_learner import SDFLearner, new_surface
 from tasks.train.silhouettes import Silhouettes
-from tests.synthetic.scenes import look_at
 
 RADIUS, SIZE, FINE = 0.5, 96, 6
 CAMERA = Camera(width=SIZE, height=SIZE, fx=110.0, fy=112.0, cx=47.0, cy=49.0)

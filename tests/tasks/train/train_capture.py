@@ -10,8 +10,8 @@ from models.results import StageRequest
 from models.stage import Stage
 from tasks.context import Context
 from tasks.registry import effective_options
+from tasks.sample.scenes import fibonacci_cameras, paint, sphere, write_pose_outputs
 from tests.support import make_context, ref_of
-from tests.synthetic.scenes import fibonacci_cameras, paint, sphere, write_pose_outputs
 
 TINY: dict[str, Any] = {
     "steps": 60,

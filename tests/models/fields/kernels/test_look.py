@@ -13,8 +13,8 @@ from models.camera import Camera, project
 from models.fields.kernels import cpu
 from models.fields.kernels.ops import reference_backend
 from models.fields.kernels.sample_photos import Looked
+from tasks.sample.scenes import look_at
 from tasks.train.pixel_bank import PixelBank
-from tests.synthetic.scenes import look_at
 
 CAMERAS = (
     Camera(width=40, height=30, fx=55.0, fy=52.0, cx=21.0, cy=14.0),
