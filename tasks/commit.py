@@ -26,6 +26,8 @@ from tasks.context import Context
 StageDoor = Callable[[StageRequest, Context], StageResult]
 
 _UPLOADS = 4
+_STOPPED = frozenset({ReasonCode.CANCELLED, ReasonCode.DEADLINE, ReasonCode.OUT_OF_DISK})
+"""Errors that say nothing about inputs, and after which there may be no time to read them."""
 
 
 def find_done(store: Store, request: StageRequest) -> Done | None:
@@ -37,13 +39,14 @@ def find_done(store: Store, request: StageRequest) -> Done | None:
 def run_stage(door: StageDoor, request: StageRequest, context: Context) -> Done:
     """Reuse the committed result of `request`, or run it and commit.
 
-    Raises whatever the stage raises; nothing is committed then, and its checkpoints stay for the next attempt.
+    Raises whatever the stage raises, and DigitizeError(checksum_mismatch) when a file that it read is not what was
+    committed; nothing is committed then, and its checkpoints stay for the next attempt.
     """
     if (done := find_done(context.store, request)) is not None:
         return done
     meter = _Meter.start()
     context.output.mkdir(parents=True, exist_ok=True)
-    result = door(request, context)
+    result = _run(door, request, context)
     used = request.model_copy(update={"options": {**request.options, **result.lowered}})
     attempt = uuid.uuid4().hex
     files = _upload(context.store, context.output, f"{used.prefix}/attempts/{attempt}")
@@ -65,6 +68,18 @@ def run_stage(door: StageDoor, request: StageRequest, context: Context) -> Done:
     )
     done = _commit(context.store, used, done)
     return refer(context.store, request, done, ReasonCode.OUT_OF_MEMORY) if result.lowered else done
+
+
+def _run(door: StageDoor, request: StageRequest, context: Context) -> StageResult:
+    """Run the stage; its result stands for the bytes that its key names, and its error for more than a damaged file."""
+    try:
+        result = door(request, context)
+    except Exception as error:
+        if not isinstance(error, DigitizeError) or error.code not in _STOPPED:
+            context.verify_inputs()
+        raise
+    context.verify_inputs()
+    return result
 
 
 def refer(store: Store, asked: StageRequest, done: Done, because: ReasonCode) -> Done:

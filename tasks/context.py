@@ -52,6 +52,8 @@ class Context:
     progress: ProgressSink = _silent
     cancelled: Callable[[], bool] = _never
     _fetched: dict[str, Path] = field(default_factory=dict)
+    _local: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    """Files that were read where the store keeps them, with the sha256 that they were committed with."""
 
     def check(self) -> None:
         """Raise DigitizeError(cancelled or deadline) when the attempt should stop. Call it in every long loop."""
@@ -89,18 +91,21 @@ class Context:
         return None if data is None else Done.model_validate_json(data)
 
     def fetch(self, name: str, path: str) -> Path:
-        """A local, read-only file of input `name`, verified against its sha256 when it had to be copied here."""
+        """A local, read-only file of input `name`. It is verified against its sha256 when it had to be copied here;
+        where the store keeps it on this machine, `verify_inputs` does so once the stage has ended."""
         ref = self.input(name)
         if not ref.uri.startswith(STORE_SCHEME):
             raise ValueError(f"input {name} is not committed work: {ref.uri}")
         key = f"{ref.uri.removeprefix(STORE_SCHEME)}/{path}"
+        expected = next((file.sha256 for file in ref.files if file.path == path), None)
         if (local := self.store.local_path(key)) is not None:
+            if expected is not None:
+                self._local[key] = (local, expected)
             return local
         if key not in self._fetched:
             target = self.scratch / "inputs" / name / path
             target.parent.mkdir(parents=True, exist_ok=True)
             self.store.get_file(key, target)
-            expected = next((file.sha256 for file in ref.files if file.path == path), None)
             if expected is not None and sha256_file(target) != expected:
                 raise DigitizeError(
                     ReasonCode.CHECKSUM_MISMATCH,
@@ -111,6 +116,21 @@ class Context:
                 )
             self._fetched[key] = target
         return self._fetched[key]
+
+    def verify_inputs(self) -> None:
+        """Raise DigitizeError(checksum_mismatch) when a file that was read is not what was committed.
+
+        A stage that fails on a damaged file says what it stumbled over; this says why.
+        """
+        for key, (path, expected) in self._local.items():
+            found = sha256_file(path) if path.is_file() else None
+            if found != expected:
+                raise DigitizeError(
+                    ReasonCode.CHECKSUM_MISMATCH,
+                    f"expected sha256 {expected}, found {'no file' if found is None else 'other bytes'}",
+                    asset=self.request.asset,
+                    path=key,
+                )
 
     def fetch_folder(self, name: str, folder: str) -> Path:
         """A local folder with every file below `folder` of input `name` (committed work).

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.storage import FolderStore, open_store
+from models.digest import sha256_file
 from models.results import ArtifactRef, FileRef, StageRequest
 from models.stage import Stage
 from models.store import Store
@@ -31,7 +32,7 @@ def make_context(request: StageRequest, folder: Path, store: Store | None = None
 def ref_of(folder: Path, uri: str) -> ArtifactRef:
     """A reference to the files of a folder, links followed, under another uri."""
     paths = [Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names]
-    files = [FileRef(path=p.relative_to(folder).as_posix(), sha256="0" * 64, bytes=1) for p in sorted(paths)]
+    files = [FileRef(path=p.relative_to(folder).as_posix(), sha256=sha256_file(p), bytes=1) for p in sorted(paths)]
     return ArtifactRef(digest="0", uri=uri, files=tuple(files))
 
 

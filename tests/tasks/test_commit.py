@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.storage import FolderStore
 from models.errors import DigitizeError, ReasonCode
 from models.results import ArtifactRef, StageRequest, StageResult
 from models.stage import Stage
@@ -98,6 +99,26 @@ def test_failure_commits_nothing_and_keeps_checkpoints(tmp_path: Path, store: St
     done = commit.run_stage(resumes, REQUEST, make_context(REQUEST, tmp_path / "2", store))
     assert store.get_bytes(done.ref.uri.removeprefix("store:") + "/out") == b"half way"
     assert list(store.list(f"{REQUEST.prefix}/checkpoints/")) == []
+
+
+@pytest.mark.parametrize("notices", [False, True])
+def test_a_damaged_input_is_named_whether_the_stage_notices_or_not(tmp_path: Path, notices: bool) -> None:
+    store = FolderStore(tmp_path / "store")
+    ref = commit.run_stage(write_one, REQUEST, make_context(REQUEST, tmp_path / "1", store)).ref
+    (store.root / ref.uri.removeprefix("store:") / "sub/file.txt").write_text("rotten")
+    reader = REQUEST.model_copy(update={"stage": Stage.TRAIN, "inputs": {"pose": ref}})
+
+    def reads(request: StageRequest, context: Context) -> StageResult:
+        text = context.fetch("pose", "sub/file.txt").read_text()
+        if notices:
+            raise ValueError(text)
+        return StageResult()
+
+    with pytest.raises(DigitizeError) as caught:
+        commit.run_stage(reads, reader, make_context(reader, tmp_path / "2", store))
+    assert caught.value.code is ReasonCode.CHECKSUM_MISMATCH and caught.value.asset == "pot"
+    assert (caught.value.path or "").endswith("sub/file.txt")
+    assert commit.find_done(store, reader) is None
 
 
 def test_forget_runs_again(tmp_path: Path, store: Store) -> None:
