@@ -36,7 +36,10 @@ def resources(options: Options) -> Resources:
 def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
     """Decoding and measuring go with the photos' pixels, encoding with the stored ones."""
     stored = min(megapixels, 0.7e-6 * options.max_edge_px**2)
-    return Estimate(seconds=1.0 + photos * (0.015 * megapixels + 0.02 * stored), memory_gb=0.3 + 0.02 * megapixels)
+    return Estimate(
+        seconds=1.0 + photos * (0.015 * megapixels + 0.02 * stored),
+        memory_gb=0.3 + 0.02 * megapixels + 0.012 * stored,
+    )
 
 
 def ingest(context: Context, options: Options) -> StageResult:

@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 _SMALLER = {"max_features": Lower(factor=0.5, least=1500), "feature_edge_px": Lower(factor=0.7, least=800)}
-LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time={**_SMALLER, "exhaustive_limit": Lower(factor=0.5, least=30)})
+LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time={**_SMALLER, "exhaustive_limit": Lower(factor=0.5, least=70)})
 
 
 class Options(PoseOptions):

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 VERSION = "5"
 ACCEPTS = {"train": ("mesh",)}
 PRESETS: dict[str, dict[str, object]] = {
-    "preview": {"tiers": ("thumb",)},
-    "standard": {"tiers": ("thumb", "medium", "ar")},
+    "preview": {"tiers": ("thumb",), "faces": 20_000, "texture_size": 1024},
+    "standard": {"tiers": ("thumb", "medium", "ar"), "texture_size": 2048},
     "high": {"tiers": ("thumb", "low", "medium", "high", "ar", "full")},
 }
+"""Bounds are those of the largest tier, so that the first step down lowers something."""
 
 _SMALLER = {"texture_size": Lower(factor=0.5, least=512)}
 LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time={**_SMALLER, "faces": Lower(factor=0.5, least=5000)})
