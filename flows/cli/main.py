@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
+from flows.cli.contract import contract
 from flows.cli.doctor import doctor
 from flows.cli.exit_codes import ExitCode
 from flows.cli.housekeeping import gc, rollback, verify, withdraw
@@ -56,6 +57,7 @@ for _command, _panel in (
     (render, _LOOK),
     (masks, _LOOK),
     (doctor, _LOOK),
+    (contract, _LOOK),
     (verify, _KEEP),
     (gc, _KEEP),
     (rollback, _KEEP),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VERSION = "1"
 OUTPUTS = "mesh"
 PRESETS: dict[str, dict[str, object]] = {}
+CONTRACT = {"subdivisions": 1}
 
 
 class Options(Record):

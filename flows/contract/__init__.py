@@ -1,0 +1,1 @@
+"""The contract that every method of every stage keeps, and the suite that checks it: see docs/extending.md."""
