@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,10 +20,8 @@ from models.resources import Resources
 from models.results import Done, StageRequest
 from models.stage import Stage
 from models.status import AssetStatus, Phase
-from tasks import registry
 from tasks.commit import find_done
 from tests.flows.helpers import make_job, make_plan
-from tests.support import STAGES
 
 HALF = {"size": Lower(factor=0.5, least=10)}
 LADDER = Ladder(memory=HALF, disk=HALF, time=HALF)
@@ -126,25 +123,3 @@ def test_the_quota_is_named(tmp_path: Path) -> None:
     status = Case(tmp_path, "scratch", 60, 40, Ladder()).run()
     assert status.failure is not None
     assert "GB of scratch, found a quota of 0.04 GB" in status.failure.message
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_step_of_every_method_is_valid(stage: Stage) -> None:
-    """Steps from every preset, down to where nothing is left, give options that the method accepts."""
-    for name in registry.methods(stage):
-        module = registry.method(stage, name)
-        ladder: Ladder = getattr(module, "LADDER", Ladder())
-        if not hasattr(module, "LADDER") and any(each.is_required() for each in module.Options.model_fields.values()):
-            continue  # options that users give, and no step to take: a kind of scale
-        for preset in ("preview", "standard", "high"):
-            for code in (ReasonCode.OUT_OF_MEMORY, ReasonCode.OUT_OF_DISK, ReasonCode.DEADLINE):
-                options: dict[str, Any] = registry.effective_options(stage, name, preset, {}).model_dump(mode="json")
-                for _ in range(40):
-                    lowered = ladder.step_down(options, code)
-                    options = module.Options.model_validate({**options, **lowered}).model_dump(mode="json")
-                    if not lowered:
-                        break
-                else:
-                    raise AssertionError(f"{stage} {name}: no end to the ladder for {code}")
-                rung = {"out_of_memory": ladder.memory, "out_of_disk": ladder.disk, "deadline": ladder.time}[code]
-                assert set(rung) <= set(options), f"{stage} {name}: the ladder names an option that there is not"

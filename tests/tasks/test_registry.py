@@ -12,13 +12,10 @@ from typing import Any
 import pytest
 
 from models.errors import DigitizeError, ReasonCode
-from models.stage import EVERY, Given, Inputs, Stage
+from models.stage import Given, Inputs, Stage
 from tasks import registry
 
 BUILT_IN = ("ingest", "pose", "mask", "dense", "train", "surface", "scale", "export", "quality", "publish")
-_MARK = {"pixels": {"a.jpg": (1.0, 2.0), "b.jpg": (3.0, 4.0)}}
-REQUIRED: dict[str, dict[str, Any]] = {"known_distance": {"distance_m": 1.0, "a": _MARK, "b": _MARK}}
-"""Options without which a method has none."""
 
 
 class Entry:
@@ -108,19 +105,6 @@ def test_a_stage_in_one_module_is_its_own_only_method(installed: list[Entry]) ->
     assert registry.default_method(Stage("tidy"), Given("rings")) == "tidy"
     with pytest.raises(DigitizeError, match="expected one of the stages ingest, pose"):
         registry.stage_module(Stage("nothing"))
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_what_methods_declare_lies_before_them(name: str) -> None:
-    """Every built-in method reads stages that come before its own, under every capture kind that is built."""
-    stage = Stage(name)
-    for each in registry.methods(stage):
-        module = registry.method(stage, each)
-        for preset in ("preview", "standard", "high"):
-            options = registry.effective_options(stage, each, preset, REQUIRED.get(each, {}))
-            found = registry.inputs(stage, module, options, "rings")
-            names = [*found.required, *(n for n in found.optional if n != EVERY)]
-            assert all(registry.position(n) < registry.position(stage) for n in names)
 
 
 def test_default_methods_follow_from_what_is_given() -> None:

@@ -174,11 +174,3 @@ def test_a_format_whose_package_is_missing_is_noticed_at_once(
 def test_formats_are_checked_by_name(formats: list[str], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         effective_options(Stage.EXPORT, "standard", "preview", {"formats": formats})
-
-
-def test_equal_inputs_give_equal_bytes(stages: Path, metric: tuple[Path, ExportIndex], tmp_path: Path) -> None:
-    context = export_context(tmp_path, stages, formats=FORMATS)
-    ran(context)
-    for path in context.output.rglob("*"):
-        if path.is_file():
-            assert path.read_bytes() == (metric[0] / path.relative_to(context.output)).read_bytes(), path.name

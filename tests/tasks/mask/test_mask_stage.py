@@ -21,8 +21,8 @@ from models.weights import package_ref
 from tasks.context import Context
 from tasks.mask import task
 from tasks.saliency.u2net import EXTERNAL, is_installed
+from tasks.sample.scenes import box, paint, ring_cameras, write_pose_outputs
 from tests.support import ref_of
-from tests.synthetic.scenes import box, paint, ring_cameras, write_pose_outputs
 from tests.tasks.mask.captures import SIZE, MaskCapture, floor
 
 GREEN, MAGENTA = (0, 255, 0), (255, 0, 255)
@@ -158,15 +158,6 @@ def test_a_photo_that_stays_wrong_gets_no_mask(capture: MaskCapture) -> None:
     assert masks[5] is None and masks.count(None) == 1
     assert not (context.output / "masks" / "view_005.png").exists()
     assert min(each for k, each in enumerate(capture.overlaps(context)) if k != 5) > 0.97
-
-
-def test_equal_requests_give_equal_bytes(capture: MaskCapture) -> None:
-    one, other = capture.context("one"), capture.context("other", threads=2)
-    run(one)
-    run(other)
-    files = sorted(path.relative_to(one.output) for path in one.output.rglob("*") if path.is_file())
-    assert len(files) == 14
-    assert all((one.output / name).read_bytes() == (other.output / name).read_bytes() for name in files)
 
 
 def test_too_few_points_on_the_object_are_named(capture: MaskCapture) -> None:

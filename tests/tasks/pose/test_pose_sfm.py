@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -250,31 +247,3 @@ def test_a_photo_without_a_pose_is_named(captured: Captured, tmp_path: Path) -> 
     with pytest.raises(DigitizeError, match=captured.truth[0].name) as caught:
         run(context.request, context)
     assert caught.value.code is ReasonCode.POSES_INVALID
-
-
-RUN = """
-import sys
-from pathlib import Path
-from models.results import ArtifactRef
-from models.verdict import judge_stage
-from tasks.pose.task import run
-from tasks.scale import task as scale_task
-from tests.support import make_context, ref_of
-from tests.tasks.pose.captures import pose_context
-folder, root, ingest, threads = sys.argv[1:]
-ref = ArtifactRef.model_validate_json(ingest)
-context = pose_context(Path(folder), Path(root), ref, "colmap", threads=int(threads), max_features=1200)
-run(context.request, context)
-"""
-
-
-def test_equal_bytes_in_two_processes_whatever_the_threads(captured: Captured, tmp_path: Path) -> None:
-    digests = []
-    for threads in (1, 2):
-        folder = tmp_path / str(threads)
-        arguments = [str(folder), str(captured.root), captured.ingest.model_dump_json(), str(threads)]
-        subprocess.run([sys.executable, "-c", RUN, *arguments], check=True, cwd=Path(__file__).parents[3], timeout=200)
-        files = sorted(path for path in (folder / "output").rglob("*") if path.is_file())
-        digests.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
-    assert digests[0] == digests[1]
-    assert {"poses.json", "points.npz", "pose.json"} < set(digests[0])

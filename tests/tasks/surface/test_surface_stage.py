@@ -26,10 +26,10 @@ from models.results import StageRequest, StageResult
 from models.stage import Stage
 from tasks.context import Context
 from tasks.registry import effective_options, method
+from tasks.sample import scenes
 from tasks.surface.task import run
 from tests.models.fields.analytic import SphereField
 from tests.support import make_context, ref_of
-from tests.synthetic import scenes
 
 RADIUS = 1.0
 SMALL = {"resolution": 96, "faces": 2000, "texture_size": 256, "smooth_cells": 0.0}
@@ -94,15 +94,6 @@ def test_ball_comes_out_round_textured_and_y_up(pose_folder: Path, tmp_path: Pat
     assert -10 * np.log10(np.mean((view.rgb - photo)[view.mask] ** 2)) > 28
     bounds = trimesh.load(out / "asset.glb").bounds
     assert bounds == pytest.approx(np.array([[-RADIUS] * 3, [RADIUS] * 3]), abs=0.02)
-
-
-def test_equal_inputs_give_equal_bytes(pose_folder: Path, tmp_path: Path) -> None:
-    written = []
-    for name in ("a", "b"):
-        context = stage(tmp_path / name, pose_folder, SphereField(0.6, quantity="sdf"))
-        ran(context)
-        written.append({p.name: p.read_bytes() for p in context.output.rglob("*") if p.is_file()})
-    assert written[0] == written[1]
 
 
 def with_support(pose_folder: Path, support: Plane | None) -> PoseSet:
