@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,27 +174,27 @@ class Catalogue:
         query = sa.select(nights).where(nights.c.batch == batch).order_by(nights.c.id.desc()).limit(limit)
         return [{**row, "counts": json.loads(row["counts"])} for row in self.database.rows(query)]
 
-    def remember_sources(self, refer: Callable[[str], ArtifactRef]) -> Callable[[str], ArtifactRef]:
-        """`refer`, which hashes what lies at a uri, made quick for local folders whose files look untouched.
+    def remember(self, name: str, files: Mapping[str, Path], make: Callable[[], ArtifactRef]) -> ArtifactRef:
+        """What `make` says of some local files, without calling it when they look untouched since it last did.
+
+        Args:
+            name: of the place and of how it is read.
+            files: by name.
 
         A database that does not answer costs time alone.
         """
-
-        def remembered(uri: str) -> ArtifactRef:
-            fingerprint = None if "://" in uri else _fingerprint(Path(uri))
-            known = None if fingerprint is None else self._source(uri, fingerprint)
-            if known is not None:
-                return known
-            ref = refer(uri)
-            if fingerprint is not None and fingerprint == _fingerprint(Path(uri)):
-                row = {"uri": uri, "fingerprint": fingerprint, "ref": ref.model_dump_json(), "seen_at": time.time()}
-                try:
-                    self.database.put(sources_table, [row])
-                except DigitizeError as error:
-                    _log.warning("the hashes of %s were not noted: %s", uri, error)
-            return ref
-
-        return remembered
+        fingerprint = _fingerprint(files)
+        known = None if fingerprint is None else self._source(name, fingerprint)
+        if known is not None:
+            return known
+        ref = make()
+        if fingerprint is not None and fingerprint == _fingerprint(files):
+            row = {"uri": name, "fingerprint": fingerprint, "ref": ref.model_dump_json(), "seen_at": time.time()}
+            try:
+                self.database.put(sources_table, [row])
+            except DigitizeError as error:
+                _log.warning("the hashes of %s were not noted: %s", name, error)
+        return ref
 
     def _source(self, uri: str, fingerprint: str) -> ArtifactRef | None:
         """What was found at a uri when its files looked like this."""
@@ -209,15 +209,14 @@ class Catalogue:
         return ArtifactRef.model_validate_json(found[0]["ref"]) if found else None
 
 
-def _fingerprint(path: Path) -> str | None:
-    """Names, sizes, inodes and times of the files at a path; None when one changed just now, or nothing is there."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-    base, newest, lines = path.parent, 0.0, []
+def _fingerprint(files: Mapping[str, Path]) -> str | None:
+    """Names, sizes, inodes and times of files; None when one changed just now, or there are none."""
+    newest, lines = 0.0, []
     try:
-        for each in files:
-            status = each.stat()
+        for name, path in files.items():
+            status = path.stat()
             newest = max(newest, status.st_mtime, status.st_ctime)
-            lines.append([each.relative_to(base).as_posix(), status.st_size, status.st_ino, status.st_mtime_ns])
+            lines.append([name, status.st_size, status.st_ino, status.st_mtime_ns])
     except OSError:
         return None
     return digest_of(lines) if files and time.time() - newest > _RACY_S else None

@@ -31,6 +31,8 @@ class IngestedPhoto(Record):
     sharpness: float = Field(ge=0)
     """Share of fine detail: about 0.5 in a sharp photo, below 0.1 in a blurred one; see `tasks.ingest.measure`."""
     source_sha256: str
+    note: str = ""
+    """What whoever knows the file may not expect: which of its pages was used."""
 
 
 class RejectedPhoto(Record):

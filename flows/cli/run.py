@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flows.plan.committed import BatchPlan
     from flows.status.account import Places
     from infra.settings import RunSettings
+    from models.spec_yaml import SpecFile
     from models.status import AssetStatus
 
 RunnerOption = Annotated[
@@ -51,8 +52,8 @@ def run(
         if settings.runner == "ray" and is_jobs_address(settings.ray_address):
             _run_as_job(out, spec, asset, settings)
             return
-        plan = _plan(spec, asset)
-        _run(out, spec, plan, settings)
+        spec_file, plan = _plan(spec, asset)
+        _run(out, spec_file, plan, settings)
 
 
 def _run_as_job(out: Output, spec: Path, assets: list[str] | None, settings: RunSettings) -> None:
@@ -92,13 +93,13 @@ def rerun(
         if stage not in registry.stages():
             raise typer.BadParameter(f"expected one of {', '.join(registry.stages())}, found '{stage}'")
         settings = _settings(runner, ray_address, at_once)
-        plan = _plan(spec, asset)
+        spec_file, plan = _plan(spec, asset)
         store = open_store(plan.store_uri)
         forgotten = {each.id: forget_from(each, store, Stage(stage)) for each in plan.assets}
         for name, stages in forgotten.items():
             if stages:
                 out.say(f"{name}: doing again {', '.join(stages)}", style="dim")
-        _run(out, spec, plan, settings)
+        _run(out, spec_file, plan, settings)
         out.document["forgotten"] = {name: list(stages) for name, stages in forgotten.items()}
 
 
@@ -109,14 +110,15 @@ def _settings(runner: str | None, ray_address: str | None, at_once: int | None) 
     return RunSettings(**{name: value for name, value in given.items() if value is not None})
 
 
-def _plan(spec: Path, assets: list[str] | None) -> BatchPlan:
+def _plan(spec: Path, assets: list[str] | None) -> tuple[SpecFile, BatchPlan]:
     from flows.plan.batch_plan import plan_batch
     from flows.plan.captures import load_batch
 
-    return plan_batch(load_batch(spec), assets or ())
+    spec_file = load_batch(spec)
+    return spec_file, plan_batch(spec_file, assets or ())
 
 
-def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> None:
+def _run(out: Output, spec_file: SpecFile, plan: BatchPlan, settings: RunSettings) -> None:
     from flows.batch import run_batch
     from flows.cli.live import watching
     from flows.cli.status import asset_document
@@ -127,6 +129,7 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
     from flows.plan.walks import Walks
     from flows.status.account import find_places
     from flows.status.board import Board
+    from flows.status.intake import passed_over
     from infra.storage import open_store
 
     store = open_store(plan.store_uri)
@@ -144,7 +147,8 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
     if outcome.run is not None:
         _note(out, plan, outcome)
     rows = [(status, find_places(store, status)) for status in outcome.statuses.values()]
-    _say_outcome(out, spec, outcome, rows)
+    passed = {each.id: passed_over(spec_file, each) for each in spec_file.spec.assets if each.id in outcome.statuses}
+    _say_outcome(out, spec_file.path, outcome, rows, passed)
     out.document = {
         "batch": plan.name,
         "store": store.uri,
@@ -156,7 +160,7 @@ def _run(out: Output, spec: Path, plan: BatchPlan, settings: RunSettings) -> Non
         "left": list(outcome.left),
         "notes": list(outcome.notes),
         "counts": {phase.value: count for phase, count in outcome.counts.items()},
-        "assets": [asset_document(status, places) for status, places in rows],
+        "assets": [asset_document(status, places) | _intake(status, passed) for status, places in rows],
     }
     out.exit_code = ExitCode.CANCELLED if outcome.cancelled else exit_code_of_phases(outcome.counts)
 
@@ -175,11 +179,31 @@ def _note(out: Output, plan: BatchPlan, outcome: BatchOutcome) -> None:
         out.say(f"not noted in the catalogue: {each}", style="dim")
 
 
-def _say_outcome(out: Output, spec: Path, outcome: BatchOutcome, rows: list[tuple[AssetStatus, Places]]) -> None:
+def _intake(status: AssetStatus, passed: dict[str, list[str]]) -> dict[str, Any]:
+    """What of an asset's files was not used."""
+    from flows.status.intake import intake_lines
+    from models.stage import Stage
+    from models.status import StageStatus
+
+    facts = status.stages.get(Stage.INGEST, StageStatus()).facts
+    return {"not_used": intake_lines(facts), "passed_over": passed.get(status.asset, [])}
+
+
+def _say_outcome(
+    out: Output,
+    spec: Path,
+    outcome: BatchOutcome,
+    rows: list[tuple[AssetStatus, Places]],
+    passed: dict[str, list[str]],
+) -> None:
     from flows.cli.style import duration
 
     for status, places in rows:
         _say_asset(out, status, places)
+        intake = _intake(status, passed)
+        for name, lines in (("photos ", intake["not_used"]), ("passed ", intake["passed_over"])):
+            for line in lines:
+                out.say(printable(f"    {name} {line}"), style="dim")
     if outcome.all_committed:
         out.say("\neverything was committed already: nothing to do", style="green")
     accepted, review = (sum(s.verdict == word for s, _ in rows) for word in ("accept", "review"))

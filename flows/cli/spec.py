@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.exit_codes import ExitCode
-from flows.cli.output import DebugOption, JsonOption, Output, SpecArgument, reporting
+from flows.cli.output import DebugOption, JsonOption, Output, SpecArgument, printable, reporting
 from models.errors import DigitizeError, ReasonCode
 from tasks.sample.material import Material
 
@@ -36,18 +36,22 @@ def init(
 ) -> None:
     """Write a commented batch.yaml for the photos in FOLDER.
 
-    Each folder of photos, zip archive and video in it becomes an asset.
+    Each folder of photos, archive and video in it becomes an asset; what is passed over is named.
     """
     with reporting("init", json, debug) as out:
-        from flows.plan.scaffold import find_captures, render_spec, slug
+        from flows.plan.discover import find_captures, slug
+        from flows.plan.scaffold import render_spec
+        from models.listing import summary
 
         if not folder.is_dir():
             raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, "expected a folder with photos", path=str(folder))
-        captures = find_captures(folder)
+        found = find_captures(folder)
+        captures, passed = found.captures, summary(found.passed)
         if not captures:
+            there = f" ({'; '.join(passed[:5])})" if passed else ""
             raise DigitizeError(
                 ReasonCode.SOURCE_EMPTY,
-                "expected photos, or folders of photos, zip archives or videos; found none",
+                f"expected photos, or folders of photos, archives or videos; found none{there}",
                 "One folder an object, with its photos in it; `digitize sample FOLDER` makes one to try.",
                 path=str(folder),
             )
@@ -56,6 +60,8 @@ def init(
         name = slug(folder.resolve().name)
         path.write_text(render_spec(name, captures, SPEC_NAME), encoding="utf-8")
         _say_new_batch(out, path, [(each.id, each.photos, each.about) for each in captures])
+        for line in passed:
+            out.say(printable(f"passed over: {line}"), style="dim")
         out.document = {
             "spec": str(path),
             "name": name,
@@ -63,6 +69,7 @@ def init(
                 {"id": each.id, "photos": each.photos, "masks": each.masks, "poses": each.poses, "about": each.about}
                 for each in captures
             ],
+            "passed_over": passed,
         }
 
 

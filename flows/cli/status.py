@@ -154,13 +154,19 @@ def explain(
     with reporting("explain", json, debug) as out:
         from flows.plan.captures import load_batch
         from flows.status.account import give_account, remedy, status_in
+        from flows.status.intake import intake_lines, passed_over
         from infra.storage import open_store
+        from models.stage import Stage
+        from models.status import StageStatus
 
         spec_file = load_batch(spec)
         store = open_store(spec_file.resolve(spec_file.spec.store))
         account = give_account(store, status_in(spec_file, store, asset))
         next_step = remedy(account.status, str(spec))
-        _say_account(out, account, next_step)
+        given = next(each for each in spec_file.spec.assets if each.id == asset)
+        facts = account.status.stages.get(Stage.INGEST, StageStatus()).facts
+        not_used, passed = intake_lines(facts), passed_over(spec_file, given)
+        _say_account(out, account, next_step, [*not_used, *(f"passed over: {line}" for line in passed)])
         out.document = {
             "batch": spec_file.spec.name,
             "asset": asset_document(account.status, account.places),
@@ -179,13 +185,15 @@ def explain(
             ],
             "tried": dict(account.tried),
             "rejected_photos": account.rejected_photos,
+            "not_used": not_used,
+            "passed_over": passed,
             "logs": dict(account.logs),
             "next": next_step or None,
         }
         out.exit_code = _code([account.status])
 
 
-def _say_account(out: Output, account: Account, next_step: str) -> None:
+def _say_account(out: Output, account: Account, next_step: str, intake: list[str]) -> None:
     from rich.text import Text
 
     from flows.cli.style import PHASE_STYLES, plain, reasons_text, stages_text, verdict_text
@@ -215,6 +223,10 @@ def _say_account(out: Output, account: Account, next_step: str) -> None:
     _say_tried(out, account)
     _say_gates(out, account)
     _say_rejected(out, account)
+    if intake:
+        _section(out, "what was given")
+    for line in intake:
+        out.say(plain(line))
     where = {
         "model": account.places.model,
         "report": account.places.report,

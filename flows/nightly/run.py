@@ -20,7 +20,7 @@ from flows.nightly.night import Agenda, Night
 from flows.nightly.summary import write_summary
 from flows.plan.batch_plan import plan_batch
 from flows.plan.captures import gather
-from flows.plan.sources import source_ref
+from flows.plan.sources import remembering
 from flows.status.board import Board
 from infra.catalogue import Catalogue
 from infra.settings import NightSettings, RunSettings
@@ -39,7 +39,7 @@ def make_agenda(spec: Path, catalogue: Catalogue, settings: NightSettings) -> Ag
     knows what changed.
     """
     gathered = gather(load_spec(spec))
-    plan = plan_batch(gathered.spec_file, refer=catalogue.remember_sources(source_ref))
+    plan = plan_batch(gathered.spec_file, refer=remembering(catalogue))
     published = []
     for target in gathered.spec_file.spec.publish:
         store = open_store(gathered.spec_file.resolve(target.to))

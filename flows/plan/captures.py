@@ -11,11 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.plan.scaffold import slug
+from flows.plan.discover import slug
 from flows.plan.scales import scale_mistake
 from infra.storage import open_store
 from models.digest import digest_of, sha256_bytes
 from models.errors import DigitizeError, ReasonCode
+from models.listing import is_own
+from models.media import Kind, kind_of
 from models.spec import AssetSpec, CaptureManifest, CaptureSource
 from models.spec_yaml import SpecFile, load_spec
 from models.store import Stat, Store
@@ -23,8 +25,6 @@ from models.store import Stat, Store
 _READERS = 16
 _DERIVED = re.compile("-[0-9a-f]{8}$")
 """Ends the ids of folders whose names are no ids."""
-_NOT_PHOTOS = frozenset({".", "_"})
-"""First characters of names that are nobody's photos: hidden files, unfinished transfers."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ class Capture:
 
     @property
     def photos(self) -> int:
-        """Files beside the manifest."""
-        return sum(stat.key != self.source.complete for stat in self.stats)
+        """Photos, videos and archives."""
+        media = (Kind.PHOTO, Kind.RAW, Kind.VIDEO, Kind.ARCHIVE)
+        return sum(stat.key != self.source.complete and kind_of(stat.key) in media for stat in self.stats)
 
     def missing(self) -> list[str]:
         """What the manifest lists and is not there, or not yet in full."""
@@ -91,7 +92,7 @@ def find_captures(spec_file: SpecFile, only: Iterable[str] = ()) -> list[Capture
     found = []
     for source in spec_file.spec.captures:
         store = open_store(spec_file.resolve(source.under))
-        for folder, stats in _folders(store, wanted).items():
+        for folder, stats in _folders(store, wanted, _own_folders(spec_file, store.uri)).items():
             if not wanted or asset_id(folder) in wanted:
                 found.append((store, folder, source, stats))
     with ThreadPoolExecutor(_READERS) as pool:
@@ -114,7 +115,15 @@ def _look_at(store: Store, folder: str, source: CaptureSource, stats: list[Stat]
     return Capture(asset_id(folder), folder, f"{store.uri}/{folder}", source, tuple(stats), manifest, problem)
 
 
-def _folders(store: Store, wanted: set[str]) -> dict[str, list[Stat]]:
+def _own_folders(spec_file: SpecFile, place: str) -> frozenset[str]:
+    """The folders directly below a place that the specification itself writes."""
+    spec = spec_file.spec
+    own = [spec_file.resolve(each) for each in (spec.store, *(target.to for target in spec.publish))]
+    below = f"{place.rstrip('/')}/"
+    return frozenset(each.removeprefix(below).split("/")[0] for each in own if each.startswith(below))
+
+
+def _folders(store: Store, wanted: set[str], own: frozenset[str]) -> dict[str, list[Stat]]:
     """The folders directly below a place with what lies in each; of `wanted` assets alone where names allow that.
 
     One listing of all: on S3 that is a request for each thousand objects, whatever number of folders they are in.
@@ -125,7 +134,10 @@ def _folders(store: Store, wanted: set[str]) -> dict[str, list[Stat]]:
     for prefix in prefixes:
         for stat in store.list(prefix):
             folder, _, key = stat.key.partition("/")
-            if all(part and part[0] not in _NOT_PHOTOS and "\\" not in part for part in (folder, *key.split("/"))):
+            local = store.local_path(folder)
+            if not key or folder in own or folder.startswith("_") or (local is not None and is_own(local)):
+                continue  # a file beside the captures, or what digitize writes, or a transfer that is under way
+            if kind_of(stat.key) not in (Kind.SYSTEM, Kind.UNFINISHED):
                 found.setdefault(folder, []).append(stat._replace(key=key))
     return found
 

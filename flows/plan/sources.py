@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infra.storage import open_store
-from models.digest import sha256_file
+from models.digest import digest_of, sha256_file
 from models.errors import DigitizeError, ReasonCode
+from models.listing import list_folder, list_keys
+from models.media import Kind, kind_of
 from models.results import ArtifactRef, FileRef
 from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile
@@ -16,12 +20,28 @@ from models.weights import listed, package_ref, pinned_ref
 from tasks.external import ETAG
 from tasks.mask.options import NETWORK
 
+if TYPE_CHECKING:
+    from infra.catalogue import Catalogue
+
 _log = logging.getLogger("digitize.plan")
 WEIGHTS = "weights:"
 """Begins the name of an input that `models/weights.txt` lists."""
 Place = tuple[str | int, ...]
-Refer = Callable[[str], ArtifactRef]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a place counts as its content."""
+
+    photos: bool = False
+    """Photos, videos and archives, and what is refused by name; not sidecars, system files and masks beside them."""
+    excluded: tuple[tuple[str, str], ...] = ()
+    """Resolved paths that are no part of it, and what they are."""
+
+
+Refer = Callable[[str, Reading], ArtifactRef]
 """What lies at a uri, by content: `source_ref`, or one that remembers."""
+_PHOTOS = frozenset({"photos", "masks"})
 
 
 def given_places(asset: AssetSpec) -> dict[str, tuple[str, Place]]:
@@ -38,6 +58,29 @@ def given_places(asset: AssetSpec) -> dict[str, tuple[str, Place]]:
     return found | {name: (each.uri, ("inputs", name)) for name, each in asset.inputs.items()}
 
 
+def other_places(spec_file: SpecFile, asset: AssetSpec) -> dict[str, dict[Path, str]]:
+    """For each input of an asset, the local places that may lie among it and are no part of it, and what they are."""
+    spec = spec_file.spec
+    common = {spec.store: "the store"} | {target.to: "a target of this specification" for target in spec.publish}
+    given = {name: location for name, (location, _) in given_places(asset).items()}
+    named = {location: f"{name} of this asset" for name, location in given.items()}
+
+    def local(places: Mapping[str, str]) -> dict[Path, str]:
+        uris = {spec_file.resolve(location): what for location, what in places.items() if "://" not in location}
+        return {Path(uri).resolve(): what for uri, what in uris.items() if "://" not in uri}
+
+    return {
+        name: local(common | {place: what for place, what in named.items() if place != location})
+        for name, location in given.items()
+    }
+
+
+def reading_of(name: str, others: Mapping[str, Mapping[Path, str]]) -> Reading:
+    """How external input `name` is read, with what `other_places` found."""
+    excluded = tuple((str(path), what) for path, what in others.get(name, {}).items())
+    return Reading(True, excluded) if name in _PHOTOS else Reading()
+
+
 def find_sources(
     spec_file: SpecFile, index: int, asset: AssetSpec, read: Iterable[str], refer: Refer | None = None
 ) -> dict[str, ArtifactRef]:
@@ -50,6 +93,7 @@ def find_sources(
     specification's line.
     """
     places = given_places(asset)
+    others = other_places(spec_file, asset)
     sources = {name: _weights(name) for name in read if name.startswith(WEIGHTS)}
     for name, (location, place) in places.items():
         if name not in read:
@@ -60,7 +104,9 @@ def find_sources(
             elif location.startswith(PACKAGE):
                 sources[name] = package_ref(location, asset.inputs[name].sha256 or "")
             else:
-                sources[name] = (refer or source_ref)(spec_file.resolve(location))
+                uri = spec_file.resolve(location)
+                check_place(uri, photos=name == "photos")
+                sources[name] = (refer or source_ref)(uri, reading_of(name, others))
         except DigitizeError as error:
             raise spec_file.error(("assets", index, *place), error.message, error.code, error.hint) from error
     return sources
@@ -83,7 +129,7 @@ def network_ref(uri: str, sha256: str, refer: Refer | None = None) -> ArtifactRe
         return pinned_ref(uri, sha256)
     if not Path(uri).is_file():
         raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, f"expected an ONNX file, found none at {uri}")
-    if (found := (refer or source_ref)(uri).files[0].sha256) != sha256:
+    if (found := (refer or source_ref)(uri, Reading()).files[0].sha256) != sha256:
         raise DigitizeError(
             ReasonCode.CHECKSUM_MISMATCH,
             f"expected the sha256 {sha256} of {uri}, found {found}",
@@ -101,7 +147,7 @@ def _weights(name: str) -> ArtifactRef:
     return weights.ref
 
 
-def remembering() -> Refer:
+def remembering(catalogue: Catalogue | None = None) -> Refer:
     """`source_ref` for planning: files that look untouched since they were last hashed are not read again.
 
     The catalogue only saves time: without one that answers, everything is hashed.
@@ -109,40 +155,92 @@ def remembering() -> Refer:
     from infra.catalogue import Catalogue
 
     try:
-        return Catalogue().remember_sources(source_ref)
+        known = catalogue or Catalogue()
     except DigitizeError as error:
         _log.warning("the catalogue cannot be used, so all photos are hashed: %s", error)
         return source_ref
 
+    def refer(uri: str, reading: Reading) -> ArtifactRef:
+        if "://" in uri:
+            return source_ref(uri, reading)
+        found = _local_files(Path(uri), reading)
+        return known.remember(f"{uri} {digest_of(asdict(reading))}", found, lambda: _ref(uri, _hashed(found)))
 
-def source_ref(uri: str) -> ArtifactRef:
+    return refer
+
+
+def source_ref(uri: str, reading: Reading = Reading()) -> ArtifactRef:
     """A reference to a folder, a file, an `s3://` prefix or an object by the content of its files.
 
     Objects on S3 are identified by key, size and ETag rather than downloaded.
+
+    Raises DigitizeError(source_not_found or source_empty).
     """
-    if uri.startswith("s3://"):
-        files = _bucket_files(uri)
-    else:
-        path = Path(uri)
-        if not path.exists():
-            raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, f"expected a folder or file, found nothing at {path}")
-        found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if _counts(p, path))
-        base = path.parent if path.is_file() else path
-        files = tuple(
-            FileRef(path=p.relative_to(base).as_posix(), sha256=sha256_file(p), bytes=p.stat().st_size) for p in found
-        )
+    return _ref(uri, _bucket_files(uri, reading) if "://" in uri else _hashed(_local_files(Path(uri), reading)))
+
+
+def _ref(uri: str, files: tuple[FileRef, ...]) -> ArtifactRef:
     if not files:
         raise DigitizeError(ReasonCode.SOURCE_EMPTY, f"expected at least one file, found none in {uri}")
     return ArtifactRef(digest=ArtifactRef.content_digest(files), uri=uri, files=files)
 
 
-def _bucket_files(uri: str) -> tuple[FileRef, ...]:
+def _hashed(found: Mapping[str, Path]) -> tuple[FileRef, ...]:
+    refs = []
+    for name, path in found.items():
+        try:
+            refs.append(FileRef(path=name, sha256=sha256_file(path), bytes=path.stat().st_size))
+        except OSError as error:
+            message = f"expected a readable file, found: {error.strerror} ({path})"
+            hint = "Make the file readable for this user, or move it out of the folder."
+            raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, message, hint) from error
+    return tuple(refs)
+
+
+def check_place(uri: str, photos: bool = False) -> None:
+    """Refuse what nothing can be read from, before it is looked for.
+
+    Raises DigitizeError(spec_invalid or unsupported_format).
+    """
+    scheme, found, rest = uri.partition("://")
+    if found and scheme != "s3":
+        hint = "Write s3:// in lower case." if scheme.lower() == "s3" else "Copy it to a folder or to S3 first."
+        message = f"expected a path or s3://bucket/prefix, found the scheme {scheme}://"
+        raise DigitizeError(ReasonCode.SPEC_INVALID, message, hint)
+    if found and not rest.split("/")[0]:
+        raise DigitizeError(ReasonCode.SPEC_INVALID, f"expected s3://bucket/prefix, found {uri} without a bucket")
+    if photos and kind_of(uri.rpartition("/")[2]) in (Kind.PHOTO, Kind.RAW) and (found or Path(uri).is_file()):
+        hint = "Give the folder that holds the photos: one photo alone has no depth."
+        raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, "expected a folder of photos, found one photo", hint)
+
+
+def _local_files(path: Path, reading: Reading) -> dict[str, Path]:
+    """The files at a path that are its content, by their names below it."""
+    if not path.exists():
+        what = "a link to nothing" if path.is_symlink() else "nothing"
+        raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, f"expected a folder or file, found {what} at {path}")
+    if path.is_file():
+        return {path.name: path}
+    if not reading.photos:
+        return {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if _counts(p, path)}
+    try:
+        listing = list_folder(path, {Path(place): what for place, what in reading.excluded})
+    except OSError as error:
+        message = f"expected a readable folder, found: {error.strerror} ({path})"
+        raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, message) from error
+    return {each.path: each.local for each in listing.files if each.local is not None}
+
+
+def _bucket_files(uri: str, reading: Reading) -> tuple[FileRef, ...]:
     """The objects below a prefix; where there are none, the one object of that key."""
     stats = list(open_store(uri).list(""))
     folder, _, name = uri.rpartition("/")
     if not stats and name and folder != "s3:/":
         stat = open_store(folder).stat(name)
         stats = [] if stat is None else [stat]
+    if reading.photos and len(stats) > 1:
+        read = {each.path for each in list_keys(stat.key for stat in stats).files}
+        stats = [stat for stat in stats if stat.key in read]
     return tuple(FileRef(path=stat.key, sha256=f"{ETAG}{stat.etag}", bytes=stat.bytes) for stat in stats)
 
 

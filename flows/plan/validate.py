@@ -9,7 +9,7 @@ from pathlib import Path
 from flows.plan.captures import example_of
 from flows.plan.chains import resolve, stage_mistakes
 from flows.plan.committed import Chain
-from flows.plan.sources import given_places, network_ref
+from flows.plan.sources import check_place, given_places, network_ref
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from models.spec import PACKAGE, AssetSpec
@@ -102,13 +102,24 @@ def _missing_sources(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[
                 errors.append(spec_file.error(("assets", index, *where), error.message, error.code, error.hint))
             continue
         uri = spec_file.resolve(location)
-        if not _exists(uri):
-            message = f"expected a folder or file, found nothing at {uri}"
+        try:
+            check_place(uri, photos=name == "photos")
+            there = _exists(uri)
+        except DigitizeError as error:
+            errors.append(spec_file.error(("assets", index, *where), error.message, error.code, error.hint))
+            continue
+        if not there:
+            message = f"expected a folder or file, found {_nothing(spec_file, location)} at {uri}"
             errors.append(spec_file.error(("assets", index, *where), message, ReasonCode.SOURCE_NOT_FOUND))
         elif Path(uri).is_dir() and not any(Path(uri).iterdir()):
             message = f"expected at least one file, found none in {uri}"
             errors.append(spec_file.error(("assets", index, *where), message, ReasonCode.SOURCE_EMPTY))
     return errors
+
+
+def _nothing(spec_file: SpecFile, location: str) -> str:
+    dead = "://" not in location and (spec_file.folder / Path(location).expanduser()).is_symlink()
+    return "a link to nothing" if dead else "nothing"
 
 
 def _exists(uri: str) -> bool:

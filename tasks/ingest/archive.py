@@ -1,8 +1,11 @@
-"""Zip archives from strangers: refused as a whole before anything is unpacked, unpacked under our own names."""
+"""Archives from strangers, zip and tar: refused as a whole where an entry is unsafe, unpacked under our own names."""
 
 from __future__ import annotations
 
+import lzma
+import shutil
 import stat
+import tarfile
 import threading
 import zipfile
 import zlib
@@ -12,30 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from models.errors import DigitizeError, ReasonCode
+from models.media import Kind, kind_of, what_is
 
 MAX_RATIO = 200.0
 """Unpacked over packed size of one entry. Photos reach 1.1, uncompressed TIFF scans of plain backdrops 50."""
 _SMALL_BYTES = 4 << 20
 """Entries up to this size may compress as well as they like."""
-_NESTED = frozenset(
-    [
-        ".zip",
-        ".tar",
-        ".gz",
-        ".tgz",
-        ".bz2",
-        ".tbz2",
-        ".xz",
-        ".txz",
-        ".zst",
-        ".7z",
-        ".rar",
-        ".lz4",
-        ".cab",
-        ".iso",
-        ".jar",
-    ]
-)
 _ENCRYPTED = 0x1
 _CHUNK = 1 << 20
 
@@ -76,23 +61,84 @@ class ArchiveEntry:
         return target
 
 
-@contextmanager
-def open_archive(path: Path, limits: ArchiveLimits) -> Iterator[tuple[ArchiveEntry, ...]]:
-    """The files of a zip archive whose whole directory was found safe.
+class UnpackedEntry:
+    """One file of a tar archive, unpacked already: such archives can only be read from their start to their end."""
 
-    Raises DigitizeError(archive_unsafe) naming the entry, or DigitizeError(undecodable) when it is no zip archive.
+    def __init__(self, path: str, file: Path) -> None:
+        self.path = path
+        self._file = file
+
+    def extract(self, target: Path) -> Path:
+        """Move the content to `target`."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return self._file.replace(target) if self._file.exists() else target
+
+
+Entry = ArchiveEntry | UnpackedEntry
+
+
+@contextmanager
+def open_archive(path: Path, limits: ArchiveLimits, scratch: Path) -> Iterator[tuple[Entry, ...]]:
+    """The files of an archive whose whole directory was found safe.
+
+    Args:
+        scratch: where a tar archive is unpacked, under names of our own.
+
+    Raises DigitizeError(archive_unsafe) naming the entry, or DigitizeError(undecodable) when it is no archive.
     """
+    if path.suffix.lower() != ".zip":
+        yield tuple(_unpack_tar(path, limits, scratch))
+        return
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-        raise DigitizeError(
-            ReasonCode.UNDECODABLE, f"expected a zip archive, found: {error}", path=str(path)
-        ) from error
+        raise _no_archive(path, "a zip archive", error) from error
     with archive:
         lock = threading.Lock()
         infos = archive.infolist()
         check_directory(infos, limits)
         yield tuple(ArchiveEntry(archive, info, lock) for info in infos if not info.is_dir())
+
+
+def _no_archive(path: Path, wanted: str, error: Exception) -> DigitizeError:
+    with path.open("rb") as file:
+        found = what_is(file.read(16))
+    hint = "Copy or download it again: it ends too early, or was changed."
+    if found not in ("a zip archive", "a gzip file", "a bzip2 file", "an xz file"):
+        hint = "Pack the photos as zip or tar; another name does not make another format."
+    return DigitizeError(ReasonCode.UNDECODABLE, f"expected {wanted}, found {found}: {error}", hint, path=str(path))
+
+
+def _unpack_tar(path: Path, limits: ArchiveLimits, scratch: Path) -> Iterator[UnpackedEntry]:
+    """Unpack in one pass: what is compressed cannot be looked up, and its size is known when it is read."""
+    left, number = limits.max_bytes, 0
+    most = max(_SMALL_BYTES, int(MAX_RATIO * path.stat().st_size))
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for number, member in enumerate(archive):
+                if number >= limits.max_files:
+                    raise _unsafe("", f"at most {limits.max_files} entries", "more")
+                _check_path(member.name, member.name)
+                if member.isdir():
+                    continue
+                if not member.isreg():
+                    found = "a link" if member.issym() or member.islnk() else "a special file"
+                    raise _unsafe(member.name, "plain files and folders", found)
+                _check_nested(member.name)
+                left -= member.size
+                if left < 0 or limits.max_bytes - left > most:
+                    raise _unsafe(member.name, "an archive of usual size", "more content than its size explains")
+                source = archive.extractfile(member)
+                assert source is not None
+                target = scratch / f"{number:06d}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as file:
+                    shutil.copyfileobj(source, file, _CHUNK)
+                if target.stat().st_size != member.size:
+                    raise tarfile.ReadError("unexpected end of data")
+                yield UnpackedEntry(member.name, target)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
+        raise _no_archive(path, "a tar archive", error) from error
 
 
 def check_directory(infos: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
@@ -114,12 +160,16 @@ def check_directory(infos: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None
 
 
 def _check_name(info: zipfile.ZipInfo) -> None:
-    name = info.orig_filename.split("\0")[0].replace("\\", "/")
+    _check_path(info.orig_filename.split("\0")[0], info.orig_filename)
+
+
+def _check_path(entry: str, shown: str) -> None:
+    name = entry.replace("\\", "/")
     drive = len(name) > 1 and name[1] == ":" and name[0].isalpha()
     if name.startswith("/") or drive:
-        raise _unsafe(info.orig_filename, "relative paths", "an absolute path")
+        raise _unsafe(shown, "relative paths", "an absolute path")
     if ".." in PurePosixPath(name).parts:
-        raise _unsafe(info.orig_filename, "paths inside the archive", "a path that climbs out of it")
+        raise _unsafe(shown, "paths inside the archive", "a path that climbs out of it")
 
 
 def _check_kind(info: zipfile.ZipInfo) -> None:
@@ -129,8 +179,12 @@ def _check_kind(info: zipfile.ZipInfo) -> None:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         found = "a link" if kind == stat.S_IFLNK else "a special file"
         raise _unsafe(info.filename, "plain files and folders", found)
-    if PurePosixPath(info.filename).suffix.lower() in _NESTED:
-        raise _unsafe(info.filename, "photos", "an archive inside the archive")
+    _check_nested(info.filename)
+
+
+def _check_nested(entry: str) -> None:
+    if kind_of(PurePosixPath(entry).name) in (Kind.ARCHIVE, Kind.PACKED):
+        raise _unsafe(entry, "photos", "an archive inside the archive")
 
 
 def _unsafe(entry: str, expected: str, found: str) -> DigitizeError:

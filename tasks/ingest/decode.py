@@ -22,6 +22,8 @@ JPEG_QUALITY = 97
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF")
 """JPEG includes the multi-picture files of phones: their first picture is the photo."""
+_MOST_PICTURES = 64
+"""Of one file that are looked at."""
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _PLAIN = ("1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "La", "PA", "CMYK", "YCbCr")
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError, OverflowError)
@@ -50,6 +52,8 @@ class Decoded:
     """Upright, L, of the same size; None where every pixel is opaque."""
     camera: CameraFacts
     """`orientation` is already applied."""
+    note: str = ""
+    """What somebody who knows the file may not expect."""
 
 
 def decode(path: Path, name: str, max_pixels: int) -> Decoded:
@@ -61,24 +65,40 @@ def decode(path: Path, name: str, max_pixels: int) -> Decoded:
 
     Raises DigitizeError(image_bomb, undecodable or unsupported_format).
     """
-    image, camera = _load(path, name, max_pixels)
+    return _finished(*_load(path, name, max_pixels), name)
+
+
+def _finished(image: Image.Image, camera: CameraFacts, note: str, name: str) -> Decoded:
     profile = image.info.get("icc_profile")
     picture, alpha = _to_srgb(image, name, profile if isinstance(profile, bytes) else None)
     if alpha is not None and alpha.getextrema() == (255, 255):
         alpha = None
     picture.info = {}
-    return Decoded(
-        _upright(picture, camera.orientation), None if alpha is None else _upright(alpha, camera.orientation), camera
-    )
+    upright_alpha = None if alpha is None else _upright(alpha, camera.orientation)
+    return Decoded(_upright(picture, camera.orientation), upright_alpha, camera, note)
 
 
 def decode_mask(path: Path, name: str, max_pixels: int) -> Image.Image:
     """An upright L picture, 0 or 255: white where the mask's grey (or, in a cut-out, its opacity) is above one half.
 
+    Labels are read as such: 0 and 1 instead of 0 and 255, and 8-bit values in a 16-bit file.
+
     Raises DigitizeError(image_bomb, undecodable or unsupported_format).
     """
-    decoded = decode(path, name, max_pixels)
+    image, camera, note = _load(path, name, max_pixels)
+    decoded = _finished(_labels_spread(image), camera, note, name)
     return binary(decoded.alpha or decoded.image.convert("L"))
+
+
+def _labels_spread(image: Image.Image) -> Image.Image:
+    """A grey picture whose values end at 1, or in 16 bits at 255, over the whole range."""
+    if image.mode not in (*_DEEP_GREY, "L"):
+        return image
+    values = np.asarray(image)
+    highest, deep = int(values.max()), image.mode in _DEEP_GREY
+    if highest not in (1, 255) or (highest == 255 and not deep):
+        return image
+    return Image.fromarray((values.clip(0, highest) * (255 // highest)).astype(np.uint8))
 
 
 def binary(mask: Image.Image) -> Image.Image:
@@ -100,11 +120,13 @@ def save_jpeg(image: Image.Image, path: Path) -> None:
     image.save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
-def _load(path: Path, name: str, max_pixels: int) -> tuple[Image.Image, CameraFacts]:
-    """The picture with every pixel decoded, not yet upright; opened by content, whatever the suffix says."""
+def _load(path: Path, name: str, max_pixels: int) -> tuple[Image.Image, CameraFacts, str]:
+    """The picture with every pixel decoded, not yet upright, and a note where it is one of several; opened by content,
+    whatever the suffix says."""
     try:
         with path.open("rb") as file:
             image = _open(file)
+            note = _to_largest(image)
             if image.width * image.height > max_pixels:
                 raise _bomb(name, max_pixels, f"{image.width} x {image.height}")
             image.load()
@@ -121,7 +143,21 @@ def _load(path: Path, name: str, max_pixels: int) -> tuple[Image.Image, CameraFa
             f"expected a whole image file, found: {text.replace(str(path), name)[:160]}",
             path=name,
         ) from error
-    return image, camera
+    return image, camera, note
+
+
+def _to_largest(image: Image.Image) -> str:
+    """Go to the largest of several pictures of a file: a small one before it is a preview. Says which."""
+    count = getattr(image, "n_frames", 1)
+    if count < 2 or image.format not in ("TIFF", "MPO", "HEIF"):
+        return ""
+    sizes = []
+    for number in range(min(count, _MOST_PICTURES)):
+        image.seek(number)
+        sizes.append(image.width * image.height)
+    best = sizes.index(max(sizes))
+    image.seek(best)
+    return f"picture {best + 1} of {count}, the largest, is used" if best else ""
 
 
 def _open(file: BinaryIO) -> Image.Image:

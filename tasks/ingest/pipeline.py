@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -85,7 +86,7 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
 def judge(index: PhotoIndex, min_photos: int, masks_given: int) -> StageResult:
     """Facts about the set, and `reject` when too few photos are usable."""
     counts = Counter(str(photo.code) for photo in index.rejected)
-    facts = {
+    facts: dict[str, Any] = {
         "found": len(index.photos) + len(index.rejected),
         "photos": len(index.photos),
         "rejected": dict(sorted(counts.items())),
@@ -96,6 +97,8 @@ def judge(index: PhotoIndex, min_photos: int, masks_given: int) -> StageResult:
         "megapixels": round(sum(photo.width * photo.height for photo in index.photos) / 1e6, 3),
         "source_megapixels": round(sum(p.source_width * p.source_height for p in index.photos) / 1e6, 3),
     }
+    if notes := [f"{photo.name}: {photo.note}" for photo in index.photos if photo.note]:
+        facts["notes"] = notes[:_MAX_REASONS]
     if len(index.photos) >= min_photos:
         return StageResult(facts=facts)
     summary = f"expected at least {min_photos} usable photos, found {len(index.photos)} of {facts['found']}"
@@ -256,6 +259,7 @@ def _stage(
         sharpness=round(sharpness(grey(photo.image)), 4),
         thumb=thumbnail(photo.image),
         sha256=sha256,
+        note=photo.note,
     )
 
 
@@ -280,4 +284,5 @@ def _store(context: Context, candidate: Candidate) -> IngestedPhoto:
         camera_key=f"{candidate.device}|{candidate.width}x{candidate.height}",
         sharpness=candidate.sharpness,
         source_sha256=candidate.sha256,
+        note=candidate.note,
     )

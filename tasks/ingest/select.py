@@ -43,6 +43,7 @@ class Candidate:
     thumb: ByteArray
     """[256, 256], see `tasks.ingest.measure.thumbnail`."""
     sha256: str
+    note: str = ""
 
     @property
     def source_pixels(self) -> int:

@@ -1,8 +1,7 @@
-"""Where photos come from: a folder, a zip archive, a video, or an `s3://` prefix. All give one list of files."""
+"""Where photos come from: a folder, a zip or tar archive, a video, or an `s3://` prefix. All give one list of files."""
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -11,28 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from models.errors import DigitizeError, ReasonCode
-from models.media import PHOTO_SUFFIXES, VIDEO_SUFFIXES, is_archive, is_video
+from models.listing import list_folder, list_keys
+from models.media import Kind, kind_of, what_is
 from models.results import ArtifactRef
 from tasks.context import Context
 from tasks.external import ETAG, changed, check
 from tasks.ingest.archive import ArchiveLimits, open_archive
 from tasks.ingest.video import VideoLimits, extract_frames
 
-EXPECTED = "a folder, a zip archive, a video, or an s3:// prefix with JPEG, PNG, TIFF, WebP or HEIC photos"
-
-_SIDECARS = frozenset(
-    f".{suffix}"
-    for group in (
-        ("aae", "xmp", "thm", "pp3", "dop", "gpx", "kml", "srt"),
-        ("json", "xml", "txt", "md", "csv", "tsv", "html", "htm", "yaml", "yml", "pdf"),
-        ("ini", "db", "log"),
-    )
-    for suffix in group
-)
-_PAPERS = frozenset({"license", "licence", "readme", "copying", "notice", "credits", "desktop.ini"})
-_SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "#recycle", "$recycle.bin"})
-_RAW = frozenset([".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".pef", ".srw"])
-_ARCHIVES = frozenset([".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"])
+EXPECTED = "a folder, a zip or tar archive, a video, or an s3:// prefix with JPEG, PNG, TIFF, WebP or HEIC photos"
 
 
 @dataclass(frozen=True)
@@ -57,50 +43,75 @@ class SourceLimits:
 
 @contextmanager
 def open_source(context: Context, name: str, limits: SourceLimits) -> Iterator[tuple[SourceFile, ...]]:
-    """The files of external input `name` in natural order, without hidden files, sidecars and papers.
+    """The files of external input `name` in natural order, without what `models.listing` passes over.
 
     Raises DigitizeError(source_not_found, source_empty, unsupported_format or archive_unsafe).
     """
     ref = context.input(name)
-    if ref.uri.startswith("s3://"):
+    if "://" in ref.uri:
         files = _bucket_files(context, ref)
+        if len(files) == 1 and ref.uri.endswith(f"/{files[0].path}"):
+            local = files[0].fetch(context.scratch / "source" / PurePosixPath(files[0].path).name)
+            with _open_file(context, local, ref.uri, limits) as opened:
+                yield opened
+            return
         yield _in_order(files, ref.uri)
         return
     root = Path(ref.uri)
     if root.is_dir():
-        yield _in_order(_folder_files(root, _hashes(ref), _other_folders(context, name)), ref.uri)
-    elif not root.is_file():
-        raise DigitizeError(
-            ReasonCode.SOURCE_NOT_FOUND, f"expected {EXPECTED}, found nothing at this path", path=ref.uri
-        )
-    elif is_video(root):
-        _check(root, ref)
-        context.progress(0.0, f"choosing frames of {root.name}", {})
-        frames = extract_frames(root, context.scratch / "frames", limits.video, context.check, context.threads)
+        yield _in_order(_folder_files(root, ref), ref.uri)
+        return
+    if not root.is_file():
+        found = "a link to nothing" if root.is_symlink() else "nothing at this path"
+        raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, f"expected {EXPECTED}, found {found}", path=ref.uri)
+    _check(root, ref)
+    with _open_file(context, root, ref.uri, limits) as opened:
+        yield opened
+
+
+@contextmanager
+def _open_file(context: Context, path: Path, where: str, limits: SourceLimits) -> Iterator[tuple[SourceFile, ...]]:
+    """The files of an archive, the frames of a video.
+
+    Args:
+        where: what errors call it.
+    """
+    kind = kind_of(path.name)
+    if kind is Kind.VIDEO:
+        context.progress(0.0, f"choosing frames of {path.name}", {})
+        frames = extract_frames(path, context.scratch / "frames", limits.video, context.check, context.threads)
         yield tuple(SourceFile(frame.name, _local(frame)) for frame in frames)
-    elif is_archive(root):
-        _check(root, ref)
-        with open_archive(root, limits.archive) as entries:
-            yield _in_order([SourceFile(entry.path, entry.extract) for entry in entries], ref.uri)
+    elif kind is Kind.ARCHIVE:
+        with open_archive(path, limits.archive, context.scratch / "unpacked") as entries:
+            files = [SourceFile(entry.path, entry.extract) for entry in entries]
+            kept = {each.path for each in list_keys(file.path for file in files).files}
+            yield _in_order([file for file in files if file.path in kept], where)
+    elif kind in (Kind.PHOTO, Kind.RAW):
+        message = f"expected {EXPECTED}, found one photo"
+        hint = "Give the folder that holds the photos: one photo alone has no depth."
+        raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, message, hint, path=where)
     else:
-        raise DigitizeError(
-            ReasonCode.UNSUPPORTED_FORMAT, f"expected {EXPECTED}, found a file of type '{root.suffix}'", path=ref.uri
-        )
+        with path.open("rb") as file:
+            found = what_is(file.read(16))
+        hint = "Unpack it, or pack it again as zip or tar." if kind is Kind.PACKED else ""
+        message = f"expected {EXPECTED}, found {found} ('{path.suffix}')"
+        raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, message, hint, path=where)
 
 
 def refusal_of_type(path: str) -> str | None:
     """Why a file is refused by its type, or None for the types of photos."""
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix in PHOTO_SUFFIXES:
+    kind, suffix = kind_of(path), PurePosixPath(path).suffix.lower()
+    if kind is Kind.PHOTO:
         return None
-    wanted = "expected JPEG, PNG, TIFF, WebP or HEIC"
-    if suffix in VIDEO_SUFFIXES:
-        return f"{wanted}, found a video: give the video file itself as the source"
-    if suffix in _RAW:
-        return f"{wanted}, found a raw file ({suffix}): develop it first"
-    if suffix in _ARCHIVES:
-        return f"{wanted}, found an archive: give the zip file itself as the source, or unpack it"
-    return f"{wanted}, found a file of type '{suffix}'"
+    found = {
+        Kind.VIDEO: "a video: give the video file itself as the source",
+        Kind.RAW: f"a raw file ({suffix}): develop it first",
+        Kind.ARCHIVE: "an archive: give the archive itself as the source, or unpack it",
+        Kind.PACKED: "an archive: unpack it",
+        Kind.UNFINISHED: f"an unfinished transfer ({suffix}): copy it again",
+    }
+    other = f"a file of type '{suffix}'" if suffix else "a file without a type"
+    return f"expected JPEG, PNG, TIFF, WebP or HEIC, found {found.get(kind, other)}"
 
 
 def unique_names(paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,37 +159,22 @@ def _clean(path: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f\\]", "_", text)
 
 
-def _is_noise(path: str) -> bool:
-    """Hidden and system files, sidecars and papers: left out without a word."""
-    parts = PurePosixPath(path).parts
-    if any(part.startswith(".") or part.casefold() in _SYSTEM_FOLDERS for part in parts):
-        return True
-    base = PurePosixPath(path.casefold())
-    return base.suffix in _SIDECARS or base.name in _PAPERS
-
-
 def _in_order(files: list[SourceFile], where: str) -> tuple[SourceFile, ...]:
-    kept = sorted((file for file in files if not _is_noise(file.path)), key=lambda file: natural_key(file.path))
-    if not kept:
+    if not files:
         raise DigitizeError(ReasonCode.SOURCE_EMPTY, f"expected {EXPECTED}, found no photo there", path=where)
-    return tuple(kept)
+    return tuple(sorted(files, key=lambda file: natural_key(file.path)))
 
 
-def _folder_files(root: Path, hashes: dict[str, str], excluded: tuple[Path, ...]) -> list[SourceFile]:
-    files = []
-    for folder, folders, names in os.walk(root, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() not in excluded)
-        for name in names:
-            path = Path(folder) / name
-            relative = path.relative_to(root).as_posix()
-            files.append(SourceFile(relative, _local(path), hashes.get(relative)))
-    return files
-
-
-def _unreadable(error: OSError) -> None:
-    raise DigitizeError(
-        ReasonCode.SOURCE_NOT_FOUND, f"expected a readable folder, found: {error.strerror}", path=str(error.filename)
-    ) from error
+def _folder_files(root: Path, ref: ArtifactRef) -> list[SourceFile]:
+    """Those of a folder's files that were there when the run was planned, and were meant: no store, no masks."""
+    try:
+        found = {each.path: each.local for each in list_folder(root).files if each.local is not None}
+    except OSError as error:
+        message = f"expected a readable folder, found: {error.strerror}"
+        raise DigitizeError(ReasonCode.SOURCE_NOT_FOUND, message, path=str(root)) from error
+    hashes = _hashes(ref)
+    wanted = hashes or dict.fromkeys(found)
+    return [SourceFile(path, _local(found.get(path, root / path)), sha256) for path, sha256 in wanted.items()]
 
 
 def _local(path: Path) -> Callable[[Path], Path]:
@@ -189,12 +185,6 @@ def _hashes(ref: ArtifactRef) -> dict[str, str]:
     return {file.path: file.sha256 for file in ref.files}
 
 
-def _other_folders(context: Context, name: str) -> tuple[Path, ...]:
-    """Folders of the other inputs: masks that lie inside the photos' folder are not photos."""
-    others = (ref.uri for key, ref in context.request.inputs.items() if key != name and ":" not in ref.uri)
-    return tuple(Path(uri).resolve() for uri in others)
-
-
 def _check(root: Path, ref: ArtifactRef) -> None:
     expected = _hashes(ref).get(root.name)
     if expected is not None:
@@ -202,7 +192,13 @@ def _check(root: Path, ref: ArtifactRef) -> None:
 
 
 def _bucket_files(context: Context, ref: ArtifactRef) -> list[SourceFile]:
-    store, planned = context.open_store(ref.uri), _hashes(ref)
+    planned = _hashes(ref)
+    folder, _, last = ref.uri.rpartition("/")
+    single = list(planned) == [last]
+    store = context.open_store(folder if single else ref.uri)
+    one = store.stat(last) if single else None
+    stats = list(store.list("")) if one is None else [one]
+    meant = planned or {each.path for each in list_keys(stat.key for stat in stats).files}
 
     def fetcher(key: str) -> Callable[[Path], Path]:
         def fetch(target: Path) -> Path:
@@ -213,7 +209,9 @@ def _bucket_files(context: Context, ref: ArtifactRef) -> list[SourceFile]:
         return fetch
 
     files = []
-    for stat in store.list(""):
+    for stat in stats:
+        if stat.key not in meant:
+            continue
         expected = planned.get(stat.key, "")
         if expected.startswith(ETAG) and expected != f"{ETAG}{stat.etag}":
             raise changed(f"{ref.uri}/{stat.key}")

@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from flows.cli.main import app
-from flows.plan.scaffold import Capture, render_spec, slug
+from flows.plan.discover import Capture, slug
+from flows.plan.scaffold import render_spec
 from models.spec import AssetId
 from models.spec_yaml import load_spec
 from tests.flows.cli_stubs import write_batch

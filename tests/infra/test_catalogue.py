@@ -143,27 +143,27 @@ def test_sources_are_hashed_once_until_they_change(database: Database, tmp_path:
     (folder / "a.jpg").write_bytes(b"one")
     calls = []
 
-    def refer(uri: str) -> ArtifactRef:
-        calls.append(uri)
+    def make() -> ArtifactRef:
+        calls.append(1)
         files = tuple(FileRef(path=p.name, sha256=p.read_text(), bytes=1) for p in sorted(folder.iterdir()))
-        return ArtifactRef(digest=ArtifactRef.content_digest(files), uri=uri, files=files)
+        return ArtifactRef(digest=ArtifactRef.content_digest(files), uri=str(folder), files=files)
 
-    remembered = Catalogue(database).remember_sources(refer)
+    def remembered() -> ArtifactRef:
+        found = {path.name: path for path in sorted(folder.iterdir())}
+        return Catalogue(database).remember(str(folder), found, make)
+
     old = time.time() - 60
     os.utime(folder / "a.jpg", (old, old))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("infra.catalogue._RACY_S", 0.0)
-        before = remembered(str(folder))
-        assert remembered(str(folder)) == before and len(calls) == 1
+        before = remembered()
+        assert remembered() == before and len(calls) == 1
         (folder / "a.jpg").write_bytes(b"two")  # the same size; its times tell
-        assert remembered(str(folder)).digest != before.digest and len(calls) == 2
-        remembered("s3://bucket/photos")
-        remembered("s3://bucket/photos")
-        assert len(calls) == 4
+        assert remembered().digest != before.digest and len(calls) == 2
     (folder / "b.jpg").write_bytes(b"new")  # changed just now: it may change again unseen, so nothing is remembered
-    remembered(str(folder))
-    remembered(str(folder))
-    assert len(calls) == 6
+    remembered()
+    remembered()
+    assert len(calls) == 4
 
 
 def test_a_database_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ UNSAFE = {
 @pytest.mark.parametrize("kind", sorted(UNSAFE))
 def test_unsafe_archives_are_refused_by_entry(tmp_path: Path, kind: str) -> None:
     write_zip(tmp_path / "in.zip", ("good.jpg", b"good"), *UNSAFE[kind])
-    with pytest.raises(DigitizeError) as caught, open_archive(tmp_path / "in.zip", LIMITS):
+    with pytest.raises(DigitizeError) as caught, open_archive(tmp_path / "in.zip", LIMITS, tmp_path / "unpacked"):
         pass
     assert caught.value.code is ReasonCode.ARCHIVE_UNSAFE
     assert "evil" in caught.value.message
@@ -189,7 +189,10 @@ def test_too_many_and_too_large(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).bytes(60_000)
     write_zip(tmp_path / "large.zip", *((f"{i}.jpg", noise) for i in range(3)))
     for name, limits in (("many", LIMITS), ("large", ArchiveLimits(50, 150_000))):
-        with pytest.raises(DigitizeError) as caught, open_archive(tmp_path / f"{name}.zip", limits):
+        with (
+            pytest.raises(DigitizeError) as caught,
+            open_archive(tmp_path / f"{name}.zip", limits, tmp_path / "unpacked"),
+        ):
             pass
         assert caught.value.code is ReasonCode.ARCHIVE_UNSAFE
 
@@ -198,7 +201,7 @@ def test_encrypted_entries_are_refused(tmp_path: Path) -> None:
     data = bytearray(write_zip(tmp_path / "in.zip", ("secret.jpg", b"x")).read_bytes())
     data[data.index(b"PK\1\2") + 8] |= 1
     (tmp_path / "in.zip").write_bytes(data)
-    with pytest.raises(DigitizeError) as caught, open_archive(tmp_path / "in.zip", LIMITS):
+    with pytest.raises(DigitizeError) as caught, open_archive(tmp_path / "in.zip", LIMITS, tmp_path / "unpacked"):
         pass
     assert caught.value.code is ReasonCode.ARCHIVE_UNSAFE
     assert "secret.jpg" in caught.value.message
@@ -209,7 +212,7 @@ def test_lying_size_does_not_write_more_than_it_says(tmp_path: Path) -> None:
     directory = data.index(b"PK\1\2")
     data[directory + 24 : directory + 28] = (1000).to_bytes(4, "little")
     (tmp_path / "in.zip").write_bytes(data)
-    with open_archive(tmp_path / "in.zip", LIMITS) as entries, pytest.raises(DigitizeError):
+    with open_archive(tmp_path / "in.zip", LIMITS, tmp_path / "unpacked") as entries, pytest.raises(DigitizeError):
         entries[0].extract(tmp_path / "out")
     assert (tmp_path / "out").stat().st_size <= 1000
 

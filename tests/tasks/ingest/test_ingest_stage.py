@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFilter
 
+from flows.plan.sources import Reading, source_ref
 from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.quality import Verdict
@@ -170,12 +171,21 @@ def test_stops_when_cancelled_and_reports_progress(tmp_path: Path) -> None:
 
 def test_an_unreadable_file_is_an_error_not_a_rejection(tmp_path: Path) -> None:
     """A rejection would be committed and outlive the disk's trouble."""
+    paths = save_set(tmp_path / "in", 4)
+    request = request_for(tmp_path / "in")
+    request = request.model_copy(update={"inputs": {"photos": source_ref(str(tmp_path / "in"), Reading(photos=True))}})
+    paths[1].unlink()
+    with pytest.raises(DigitizeError) as caught:
+        task.run(request, context_for(request, tmp_path / "work"))
+    assert caught.value.code is ReasonCode.SOURCE_NOT_FOUND
+    assert paths[1].name in str(caught.value.path)
+
+
+def test_a_link_to_nothing_costs_nothing_but_itself(tmp_path: Path) -> None:
     save_set(tmp_path / "in", 4)
     (tmp_path / "in" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    with pytest.raises(DigitizeError) as caught:
-        ingest(tmp_path / "in", tmp_path / "work")
-    assert caught.value.code is ReasonCode.SOURCE_NOT_FOUND
-    assert "gone.jpg" in str(caught.value.path)
+    _, index, _ = ingest(tmp_path / "in", tmp_path / "work")
+    assert len(index.photos) == 4 and not index.rejected
 
 
 def test_method_is_registered_and_light() -> None:
