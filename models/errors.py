@@ -66,6 +66,7 @@ class ReasonCode(StrEnum):
     CANCELLED = "cancelled"
     WORKER_LOST = "worker_lost"
     MISSING_DEPENDENCY = "missing_dependency"
+    ENVIRONMENT = "environment"
     INTERNAL = "internal"
 
 
@@ -122,6 +123,7 @@ HINTS: dict[ReasonCode, str] = {
     ReasonCode.CANCELLED: "Run again: committed stages are kept and the rest continues from its checkpoint.",
     ReasonCode.WORKER_LOST: "Run again: committed stages are kept and the rest continues from its checkpoint.",
     ReasonCode.MISSING_DEPENDENCY: "Install what the message names; `digitize doctor` checks the machine.",
+    ReasonCode.ENVIRONMENT: "Something around digitize is in the way: set what the message names; `digitize doctor` checks the machine.",
     ReasonCode.INTERNAL: "This is a defect of digitize: please report it with the message and the log.",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,8 @@ def load_spec(path: Path) -> SpecFile:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error)
+        if "escape" in str(problem):
+            problem = f"{problem}; in double quotes a backslash begins an escape: use single quotes, or /"
         raise DigitizeError(ReasonCode.SPEC_INVALID, f"expected YAML: {problem}", path=where) from error
     if not isinstance(root, yaml.MappingNode):
         raise DigitizeError(
@@ -133,10 +136,8 @@ def explain_error(error: Any) -> str:
 
 def _explain(error: Any) -> str:
     where = _dotted(error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{where}: no such key; see docs/spec.md for the keys"
-    if error["type"] == "missing":
-        return f"{where}: this key is required"
+    if (common := _common_mistake(error)) is not None:
+        return f"{where}: {common}"
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
     value = error.get("input")
     found = (
@@ -145,6 +146,33 @@ def _explain(error: Any) -> str:
         else ""
     )
     return f"{where}: {message}{found}" if where else message
+
+
+def _common_mistake(error: Any) -> str | None:
+    """Mistakes that YAML invites, in words that say what to write."""
+    kind, value = error["type"], error.get("input")
+    fixed = {"extra_forbidden": "no such key; see docs/spec.md for the keys", "missing": "this key is required"}
+    text = fixed.get(kind)
+    if kind == "string_type" and (read_as := _read_as(value)):
+        text = f"expected text, found what YAML reads as {read_as}: put it in quotes"
+    elif kind == "string_type" and isinstance(value, list):
+        text = f"expected one place, found a list of {len(value)}: put the parts into folders of one folder"
+    elif kind in ("tuple_type", "list_type") and isinstance(value, dict):
+        text = "expected a list, each entry with a dash (`- id: ...`), found keys"
+    elif kind == "invalid_key":
+        text = "expected keys that are words; a number with a decimal comma reads as two: write 0.12"
+    return text
+
+
+def _read_as(value: Any) -> str:
+    """How YAML understood a scalar that was meant as text; empty for what nobody means as text."""
+    if isinstance(value, bool):
+        return f"the truth value {str(value).lower()} (yes, no, on and off are such values)"
+    if isinstance(value, int | float):
+        return f"the number {value!r}"
+    if isinstance(value, datetime.date):
+        return f"the date {value.isoformat()}"
+    return ""
 
 
 def _dotted(where: Sequence[str | int]) -> str:

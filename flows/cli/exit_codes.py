@@ -38,6 +38,7 @@ _NOT_READY = frozenset(
         ReasonCode.OUT_OF_DISK,
         ReasonCode.OUT_OF_MEMORY,
         ReasonCode.MISSING_DEPENDENCY,
+        ReasonCode.ENVIRONMENT,
     }
 )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.exit_codes import ExitCode, exit_code_of_error
+from flows.cli.faults import as_fault
 from models.errors import HINTS, DigitizeError, ReasonCode
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def reporting(command: str, json: bool, debug: bool) -> Iterator[Output]:
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         hint = HINTS[ReasonCode.INTERNAL] + ("" if debug else " --debug shows the traceback.")
-        found = DigitizeError(ReasonCode.INTERNAL, message, hint)
+        found = as_fault(error) or DigitizeError(ReasonCode.INTERNAL, message, hint)
         _told(out, found, error, debug)
     out.finish(found)
     raise typer.Exit(int(out.exit_code))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def preflight(
     scratch = settings.scratch or Path(tempfile.gettempdir())
     places = ([("scratch", scratch)] if here else []) + ([] if "://" in store_uri else [("store", Path(store_uri))])
     for name, path in places:
+        _check_usable(name, path)
         if (free := free_disk_gb(path)) < LEAST_FREE_GB:
             raise DigitizeError(
                 ReasonCode.OUT_OF_DISK,
@@ -79,6 +81,26 @@ def preflight(
     if (note := _gpu_note(stages, settings, machines)) is not None:
         notes.append(note)
     return Preflight(at_once, tuple(notes))
+
+
+def _check_usable(name: str, path: Path) -> None:
+    """Raise DigitizeError(environment) where a folder cannot be made or written."""
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    found = ""
+    if not existing.is_dir():
+        found = f"a file at {existing}"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        found = f"a folder that cannot be written: {existing}"
+    elif name == "scratch":
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            found = f"none, and it cannot be made: {error.strerror}"
+    if found:
+        setting = "DIGITIZE_SCRATCH (or TMPDIR)" if name == "scratch" else "`store` in the specification"
+        hint = f"Set {setting} to a folder that you can write."
+        message = f"expected a folder for the {name}, found {found}"
+        raise DigitizeError(ReasonCode.ENVIRONMENT, message, hint, path=str(path))
 
 
 def _largest(stages: Sequence[StagePlan], need: Callable[[StagePlan], float]) -> tuple[Stage, float]:

@@ -116,7 +116,12 @@ def prepare(schedules: bool = False) -> None:
     if "prefect" in sys.modules or _server is not None:
         return
     folder = home()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"expected a folder for Prefect's data, found none that can be made: {error.strerror}"
+        hint = "Set PREFECT_HOME (or HOME) to a folder that you can write."
+        raise DigitizeError(ReasonCode.ENVIRONMENT, message, hint, path=str(folder)) from error
     os.environ["PREFECT_HOME"] = str(folder)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)

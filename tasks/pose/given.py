@@ -19,6 +19,8 @@ from tasks.external import fetch_external
 from tasks.pose.base import Capture, Photo
 
 _RIGID = 1e-3
+_LEAST_FRAMES = 2
+"""Photos with a frame below which the names are taken to be wrong."""
 _DISTORTION = ("k1", "k2", "p1", "p2")
 
 
@@ -33,13 +35,17 @@ class GivenCamera:
 
 
 def read_given(context: Context, capture: Capture, form: str) -> dict[str, GivenCamera]:
-    """The given camera of every photo, by the photo's name.
+    """The given cameras by the photo's name. Photos without one are left out: they are reported as not registered.
 
     Raises DigitizeError(poses_invalid) naming the file and the frame.
     """
     path = fetch_external(context, "poses")
+    if path.is_dir():
+        inside = sorted(each.name for each in path.iterdir() if each.suffix.lower() in (".json", ".txt", ".bin"))
+        there = f" with {', '.join(inside[:3])}" if inside else ""
+        raise _invalid(f"expected a file such as transforms.json, found a folder{there}", path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
         if form == "cameras":
             return parse_cameras(CameraSet.model_validate_json(text), capture.photos)
         return parse_transforms(json.loads(text), capture.photos)
@@ -64,6 +70,8 @@ def parse_transforms(data: Any, photos: tuple[Photo, ...]) -> dict[str, GivenCam
     model = data.get("camera_model", "OPENCV")
     if model not in {"OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"}:
         raise _invalid(f"expected camera_model OPENCV, PINHOLE or RADIAL, found {model!r}")
+    if data.get("is_fisheye") is True:
+        raise _invalid("expected a lens of camera_model OPENCV, PINHOLE or RADIAL, found `is_fisheye`: not read yet")
     frames = {}
     for number, frame in enumerate(data["frames"]):
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
@@ -121,21 +129,37 @@ def rigid(matrix: Any, name: str) -> FloatArray:
 def _for_every_photo(
     photos: tuple[Photo, ...], names: list[str], camera: Callable[[Photo, str], GivenCamera]
 ) -> dict[str, GivenCamera]:
-    """Match frames to photos: by base name with extension, else without it."""
+    """Match frames to photos: by base name with extension, else without it, else with the folders before it: ingest
+    calls `card1/IMG_1.jpg` `card1_IMG_1.jpg` where several folders have an `IMG_1.jpg`."""
     exact, stems = _index(names, lambda name: PurePosixPath(name).name), _index(names, _stem)
+    joined, bare = _index_all(names, lambda name: name), _index_all(names, _stem)
     found, missing = {}, []
     for photo in photos:
-        matches = exact.get(photo.name) or stems.get(_stem(photo.name)) or []
+        stem = _stem(photo.name)
+        matches = exact.get(photo.name) or stems.get(stem) or joined.get(photo.name) or bare.get(stem) or []
         if not matches:
             missing.append(photo.name)
         elif len(matches) > 1:
             raise _invalid(f"{photo.name}: expected one frame, found {', '.join(matches)}")
         else:
             found[photo.name] = camera(photo, matches[0])
-    if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise _invalid(f"expected a frame for every photo, found none for {listed}")
+    if missing and len(found) < _LEAST_FRAMES:
+        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        there = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        raise _invalid(
+            f"expected frames named as the photos, found none for {listed}; the frames are {there or 'none'}"
+        )
     return found
+
+
+def _index_all(names: list[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    """The frames by every way to write their path with `_` for `/`, from the base name to the whole."""
+    index: dict[str, list[str]] = {}
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        for start in range(len(parts)):
+            index.setdefault(key("_".join(parts[start:])), []).append(name)
+    return index
 
 
 def _index(names: list[str], key: Callable[[str], str]) -> dict[str, list[str]]:

@@ -24,7 +24,7 @@ def triangulate(database: Path, capture: Capture, given: dict[str, GivenCamera],
     reconstruction = pycolmap.Reconstruction()
     with open_database(database) as db:
         ids = image_ids(db)
-        for photo in capture.photos:
+        for photo in (each for each in capture.photos if each.name in given):
             pose = pycolmap.Rigid3d(invert_rigid(given[photo.name].c2w)[:3])
             camera = db.read_camera(db.read_image(ids[photo.key]).camera_id)
             camera.params = list(given[photo.name].params)

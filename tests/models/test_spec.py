@@ -72,7 +72,12 @@ def test_masks_are_a_folder_or_a_word(tmp_path: Path) -> None:
         ("    photos: photos/pot\n", "", 4, "photos: this key is required"),
         ("id: vase", "id: pot", 3, "found 'pot' twice"),
         ("id: pot", "id: ../pot", 4, "found '../pot'"),
-        ("kind: known_distance", "kind: 7", 10, "assets[1].scale.kind: expected a valid string, found 7"),
+        (
+            "kind: known_distance",
+            "kind: 7",
+            10,
+            "assets[1].scale.kind: expected text, found what YAML reads as the number 7",
+        ),
         (POT, f"{POT}\n    masks: some", 6, "assets[0].masks: expected 'auto', 'geometry' or 'none', found 'some'"),
         (POT, f"{POT}\n    masks:\n      role: ignore", 6, "assets[0].masks.path: this key is required"),
         (POT, f"{POT}\n    masks:\n      path: m\n      rule: x", 8, "assets[0].masks.rule: no such key"),

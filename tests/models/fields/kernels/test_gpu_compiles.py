@@ -17,7 +17,7 @@ LARGEST_SHARED = {80: 163 * 1024, 90: 227 * 1024}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, pytest.param(90, marks=pytest.mark.slow)])
 def test_kernels_compile(capability: int, tmp_path: Path) -> None:
     """In a process of its own, without the interpreter, which accepts what the compiler rejects."""
     own = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
