@@ -52,6 +52,7 @@ def pictures(folder: Path) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_one_photo_is_out_of_focus_and_two_are_passed(captures: dict[str, Path]) -> None:
     plain, blurred, passed = (pictures(captures[kind]) for kind in ("masks", "blur", "passer"))
     change = [float(np.abs(a - b).max()) for a, b in zip(plain, blurred, strict=True)]
@@ -67,6 +68,7 @@ def test_one_photo_is_out_of_focus_and_two_are_passed(captures: dict[str, Path])
         assert 0.05 < hidden < 0.9
 
 
+@pytest.mark.slow
 def test_the_runs_know_no_truth_and_masks_are_given_to_one_row_alone(captures: dict[str, Path]) -> None:
     for kind, folder in captures.items():
         (asset,) = load_spec(folder / "batch.yaml").spec.assets

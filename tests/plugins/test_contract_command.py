@@ -31,6 +31,7 @@ def failed(document: dict[str, Any], method: str) -> dict[str, str]:
     return {each["check"]: "\n".join(each["complaints"]) for each in document["methods"][method] if not each["passed"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "method", "options"),
     [("train", "convex_points", ()), ("widen", "widen", ()), ("scale", "known_height", ("-o", "height_m=0.1"))],

@@ -110,6 +110,7 @@ def test_gaps_of_maps_are_filled_by_what_the_others_measured(dense: Context, pos
     assert np.mean(right) > 0.85  # the outline is a guess
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_a_resumed_attempt_gives_the_same_bytes(
     dense: Context, pose_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -135,7 +135,7 @@ class Distracted:
         return found
 
 
-@pytest.mark.parametrize("method", ["saliency", "geometry"])
+@pytest.mark.parametrize("method", ["saliency", pytest.param("geometry", marks=pytest.mark.slow)])
 def test_where_saliency_cannot_be_believed_depth_finds_the_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:

@@ -168,6 +168,7 @@ def test_a_capture_of_another_material_differs_on_the_object_and_keeps_its_truth
         assert np.median(change[mask]) > 0.05 > np.median(change[~mask])
 
 
+@pytest.mark.slow
 def test_equal_arguments_give_equal_photos_of_glass(tmp_path: Path) -> None:
     for name, threads in (("one", 1), ("two", 2)):
         write_phone_sample(tmp_path / name, **SMALL, material=Material.GLASS, threads=threads)  # type: ignore[arg-type]

@@ -72,6 +72,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_files_and_other_seeds_other_photos(capture: Path, tmp_path: Path) -> None:
     first, again = files(capture), files(write(tmp_path / "again", threads=1))
     assert first.keys() == again.keys() and len(first) == 3 * VIEWS + 4 + 1

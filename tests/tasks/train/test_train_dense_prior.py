@@ -139,7 +139,7 @@ def shape_error(field: Field, radius: float) -> float:
     return float((found - radius).abs().mean())
 
 
-@pytest.mark.parametrize("method", ["hash_sdf", "hash_density"])
+@pytest.mark.parametrize("method", ["hash_sdf", pytest.param("hash_density", marks=pytest.mark.slow)])
 def test_fields_are_held_to_what_stereo_found(capture: FolderStore, tmp_path: Path, method: str) -> None:
     radius, errors = radius_of(capture), {}
     for prior in (True, False):
@@ -149,6 +149,7 @@ def test_fields_are_held_to_what_stereo_found(capture: FolderStore, tmp_path: Pa
     assert errors[True] < 0.05 and errors[True] < 0.5 * errors[False], errors
 
 
+@pytest.mark.slow
 def test_training_with_a_prior_is_the_same_each_time(capture: FolderStore, tmp_path: Path) -> None:
     weights = []
     for name in ("a", "b"):

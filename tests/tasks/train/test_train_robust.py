@@ -101,7 +101,7 @@ def bank_of(store: FolderStore, folder: Path) -> PixelBank:
     return open_bank(read_poses(context), "train", 4.0, context)
 
 
-@pytest.mark.parametrize("method", ["hash_sdf", "hash_density"])
+@pytest.mark.parametrize("method", ["hash_sdf", pytest.param("hash_density", marks=pytest.mark.slow)])
 def test_moving_highlights_and_shadows_dent_the_surface_less(clean: FolderStore, tmp_path: Path, method: str) -> None:
     store = altered(clean, tmp_path / "shone_on", shone_on)
     found = {on: trained(store, tmp_path / str(on), method, robust=on) for on in (True, False)}
@@ -109,7 +109,7 @@ def test_moving_highlights_and_shadows_dent_the_surface_less(clean: FolderStore,
     assert found[True][1] > found[False][1] + 0.3, found
 
 
-@pytest.mark.parametrize("method", ["hash_sdf", "hash_density"])
+@pytest.mark.parametrize("method", ["hash_sdf", pytest.param("hash_density", marks=pytest.mark.slow)])
 def test_clean_photos_keep_their_weight(
     clean: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -205,7 +205,7 @@ def test_the_loss_and_the_error_map_use_the_weights() -> None:
     assert noted.tolist() == pytest.approx((0.3 * weight[1.0] * rgb[:, 0]).tolist(), rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["hash_sdf", "hash_density"])
+@pytest.mark.parametrize("method", ["hash_sdf", pytest.param("hash_density", marks=pytest.mark.slow)])
 def test_it_resumes_to_the_same_bytes(
     clean: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
