@@ -14,7 +14,7 @@ from typing import Any
 from bench.older_commit import ROOT, checked_out
 
 ASSETS = 100
-REPEATS = 5
+REPEATS = 3
 COMPARED = ("overhead_ms", "driver_cpu_ms", "memory_mb")
 
 
