@@ -15,7 +15,7 @@ from flows.status.files import committed
 from flows.status.leases import Leases
 from models.errors import DigitizeError, ReasonCode
 from models.lease import Lease
-from models.quality import GateOutcome
+from models.quality import GateOutcome, Verdict
 from models.results import Done, StageRequest
 from models.stage import Stage
 from models.status import AssetStatus, Failure, Phase, StageState, StageStatus
@@ -31,8 +31,8 @@ def finished_status(plan: AssetPlan, found: Walk, run: str | None = None) -> Ass
     return AssetStatus(
         batch=plan.batch,
         asset=plan.id,
-        phase=Phase.REJECTED if found.rejected else Phase.DONE,
-        verdict=found.verdict,
+        phase=_phase(found),
+        verdict=_verdict(found),
         stages=stages | _not_run(found),
         reasons=found.reasons,
         gates=gates_applied(found),
@@ -50,9 +50,29 @@ def gates_applied(found: Walk) -> dict[Stage, tuple[GateOutcome, ...]]:
     return {stage: outcomes for stage, outcomes in applied.items() if outcomes}
 
 
+def _stops_early(found: Walk) -> bool:
+    """Whether the line was asked for in part, and went as far."""
+    return found.plan.until is not None and not found.rejected
+
+
+def _phase(found: Walk) -> Phase:
+    if _stops_early(found):
+        return Phase.PENDING
+    return Phase.REJECTED if found.rejected else Phase.DONE
+
+
+def _verdict(found: Walk) -> Verdict | None:
+    return None if _stops_early(found) else found.verdict
+
+
 def _not_run(found: Walk) -> dict[Stage, StageStatus]:
-    """The stages that did not run: nothing needs them, or the asset was rejected before."""
-    return {stage: StageStatus(state=StageState.SKIPPED) for stage in registry.stages() if stage not in found.done}
+    """The stages that did not run: nothing needs them, the asset was rejected before, or they are not asked for yet."""
+    skipped = set(found.plan.skipped) if _stops_early(found) else set(registry.stages())
+    return {
+        stage: StageStatus(state=StageState.SKIPPED) if stage in skipped else StageStatus()
+        for stage in registry.stages()
+        if stage not in found.done
+    }
 
 
 def run_asset(
@@ -122,8 +142,8 @@ def _finished(plan: AssetPlan, board: Board, found: Walk) -> AssetStatus:
     status = board.get(plan.id)
     return board.change(
         plan.id,
-        phase=Phase.REJECTED if found.rejected else Phase.DONE,
-        verdict=found.verdict,
+        phase=_phase(found),
+        verdict=_verdict(found),
         reasons=found.reasons,
         gates=gates_applied(found),
         rejected=found.tried,

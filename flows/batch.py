@@ -70,12 +70,17 @@ class BatchOutcome:
     @property
     def left(self) -> tuple[str, ...]:
         """The assets that were left whole for the next run: they did not fit into the budget of GPU hours."""
-        return tuple(asset for asset, status in self.statuses.items() if status.phase is Phase.PENDING)
+        return tuple(asset for asset, status in self.statuses.items() if _is_whole(status))
 
     @property
     def counts(self) -> dict[Phase, int]:
         """Assets in each phase."""
         return dict(Counter(status.phase for status in self.statuses.values()))
+
+
+def _is_whole(status: AssetStatus) -> bool:
+    begun = (StageState.COMMITTED, StageState.CACHED)
+    return status.phase is Phase.PENDING and not any(each.state in begun for each in status.stages.values())
 
 
 def run_batch(

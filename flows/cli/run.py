@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flows.status.account import Places
     from infra.settings import RunSettings
     from models.spec_yaml import SpecFile
+    from models.stage import Stage
     from models.status import AssetStatus
 
 RunnerOption = Annotated[
@@ -29,6 +31,9 @@ RayOption = Annotated[
     str | None,
     typer.Option("--ray-address", metavar="ADDRESS", help="auto, host:port, ray://host:port or http://host:8265."),
 ]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="STAGE", help="The last stage to run; the next run goes on from there.")
+]
 AtOnceOption = Annotated[int | None, typer.Option("--at-once", metavar="N", min=1, help="Assets in flight.")]
 
 
@@ -38,6 +43,7 @@ def run(
     runner: RunnerOption = None,
     ray_address: RayOption = None,
     at_once: AtOnceOption = None,
+    until: UntilOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -50,13 +56,26 @@ def run(
 
         settings = _settings(runner, ray_address, at_once)
         if settings.runner == "ray" and is_jobs_address(settings.ray_address):
-            _run_as_job(out, spec, asset, settings)
+            _run_as_job(out, spec, asset, settings, until)
             return
         spec_file, plan = _plan(spec, asset)
+        if until is not None:
+            last = _stage(until)
+            plan = replace(plan, assets=tuple(each.up_to(last) for each in plan.assets))
         _run(out, spec_file, plan, settings)
 
 
-def _run_as_job(out: Output, spec: Path, assets: list[str] | None, settings: RunSettings) -> None:
+def _stage(name: str) -> Stage:
+    """The stage of that name. Raises typer.BadParameter with all names where there is none."""
+    from models.stage import Stage
+    from tasks import registry
+
+    if name not in registry.stages():
+        raise typer.BadParameter(f"expected one of {', '.join(registry.stages())}, found '{name}'")
+    return Stage(name)
+
+
+def _run_as_job(out: Output, spec: Path, assets: list[str] | None, settings: RunSettings, until: str | None) -> None:
     """Hand the run to a Ray cluster and repeat what it says."""
     from flows.runner.ray_jobs import run_as_job
     from models.spec_yaml import load_spec
@@ -65,6 +84,8 @@ def _run_as_job(out: Output, spec: Path, assets: list[str] | None, settings: Run
     arguments = [part for name in assets or () for part in ("--asset", name)]
     if settings.assets_at_once:
         arguments += ["--at-once", str(settings.assets_at_once)]
+    if until is not None:
+        arguments += ["--until", until]
     environment = {"DIGITIZE_RUNNER": "ray", "DIGITIZE_RAY_ADDRESS": "auto"}
     if api := os.environ.get("PREFECT_API_URL"):
         environment["PREFECT_API_URL"] = api
@@ -87,15 +108,12 @@ def rerun(
     with reporting("rerun", json, debug) as out:
         from flows.housekeeping.forget import forget_from
         from infra.storage import open_store
-        from models.stage import Stage
-        from tasks import registry
 
-        if stage not in registry.stages():
-            raise typer.BadParameter(f"expected one of {', '.join(registry.stages())}, found '{stage}'")
+        first = _stage(stage)
         settings = _settings(runner, ray_address, at_once)
         spec_file, plan = _plan(spec, asset)
         store = open_store(plan.store_uri)
-        forgotten = {each.id: forget_from(each, store, Stage(stage)) for each in plan.assets}
+        forgotten = {each.id: forget_from(each, store, first) for each in plan.assets}
         for name, stages in forgotten.items():
             if stages:
                 out.say(f"{name}: doing again {', '.join(stages)}", style="dim")
@@ -217,6 +235,9 @@ def _say_outcome(
     if outcome.left:
         spent = f"{outcome.gpu_hours:.2f} GPU hours are spent, the others do not fit into the budget"
         out.say(f"{len(outcome.left)} left for the next run: {spent}", style="yellow")
+    begun = sum(status.phase.value == "pending" for status, _ in rows) - len(outcome.left)
+    if begun and not outcome.cancelled:
+        out.say(f"{begun} as far as was asked; go on: digitize run {spec}", style="dim")
     if outcome.cancelled:
         out.say("stopped; nothing that was committed is lost. Go on: digitize run " + str(spec), style="yellow")
     unclear = [status.asset for status, _ in rows if status.verdict != "accept" and status.phase.value != "cancelled"]

@@ -25,8 +25,8 @@ def recorded(catalogue: Catalogue, plan: BatchPlan, outcome: BatchOutcome) -> li
     """Note in the catalogue how the assets ended and what their stages took. Returns what could not be noted."""
     errors: list[str] = []
     guarded(lambda: record(catalogue, plan, list(outcome.statuses.values()), outcome.run), errors, "the catalogue")
-    options = [asset.stages[Stage.PUBLISH].options.get("targets", ()) for asset in plan.assets[:1]]
-    for target in options[0] if options else ():
+    publishing = [asset.stages[Stage.PUBLISH] for asset in plan.assets[:1] if Stage.PUBLISH in asset.stages]
+    for target in publishing[0].options.get("targets", ()) if publishing else ():
         guarded(lambda to=target["to"]: catalogue.sync(open_store(to)), errors, target["to"])  # type: ignore[misc]
     return errors
 

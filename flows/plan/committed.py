@@ -62,6 +62,20 @@ class AssetPlan:
     fallbacks: tuple[Chain, ...] = ()
     """The other choices of methods, in the order in which they are tried while none is accepted."""
     gates: tuple[Gate, ...] = DEFAULT_GATES
+    until: Stage | None = None
+    """The last stage to run; None for the whole line."""
+
+    def up_to(self, stage: Stage) -> AssetPlan:
+        """The same as far as a stage. Choices of methods that differ later fall together."""
+        last = registry.position(stage)
+        chains: list[Chain] = []
+        for chain in (self.stages, *self.fallbacks):
+            begun = {each: plan for each, plan in chain.items() if registry.position(each) <= last}
+            if begun not in chains:
+                chains.append(begun)
+        first, *others = chains
+        skipped = skipped_stages(first, stage)
+        return replace(self, stages=first, fallbacks=tuple(others), skipped=skipped, until=stage)
 
     @staticmethod
     def of_chains(
@@ -81,7 +95,9 @@ class AssetPlan:
     def alternatives(self) -> tuple[AssetPlan, ...]:
         """One plan for each choice of methods, in the order in which they are tried."""
         chains = (self.stages, *self.fallbacks)
-        return tuple(replace(self, stages=chain, skipped=skipped_stages(chain), fallbacks=()) for chain in chains)
+        return tuple(
+            replace(self, stages=chain, skipped=skipped_stages(chain, self.until), fallbacks=()) for chain in chains
+        )
 
     @property
     def choices(self) -> dict[Stage, tuple[str, ...]]:
@@ -115,9 +131,10 @@ class AssetPlan:
         )
 
 
-def skipped_stages(chain: Chain) -> tuple[Stage, ...]:
-    """The stages that no stage of a chain needs, in order."""
-    return tuple(stage for stage in registry.stages() if stage not in chain)
+def skipped_stages(chain: Chain, until: Stage | None = None) -> tuple[Stage, ...]:
+    """The stages that no stage of a chain needs, in order; those after `until` are only not asked for yet."""
+    last = len(registry.stages()) if until is None else registry.position(until)
+    return tuple(stage for stage in registry.stages() if stage not in chain and registry.position(stage) <= last)
 
 
 def _filled_in(plan: StagePlan, done: Mapping[Stage, Done], rejected: Sequence[RejectedChain]) -> dict[str, Any]:
