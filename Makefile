@@ -42,10 +42,10 @@ check: install
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: check
-	$(BIN)/pytest -m ''
+	$(BIN)/pytest -n 2 --dist loadfile -m ''
 
 format: install
 	$(BIN)/ruff check --fix .

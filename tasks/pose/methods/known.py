@@ -11,7 +11,7 @@ from tasks.context import Context
 from tasks.pose.base import Capture, Solution
 from tasks.pose.options import PoseOptions
 
-VERSION = "5"
+VERSION = "6"
 EXTERNAL = ("poses",)
 
 PRESETS: dict[str, dict[str, object]] = {

@@ -240,10 +240,20 @@ def test_known_transforms_keep_their_world(captured: Captured, tmp_path: Path) -
     assert np.abs(transform_points(np.linalg.inv(poses.world_from_field), corners)).max() < 1.0
 
 
-def test_a_photo_without_a_pose_is_named(captured: Captured, tmp_path: Path) -> None:
+def test_a_photo_without_a_pose_is_left_out_and_named(captured: Captured, tmp_path: Path) -> None:
     cameras = tmp_path / "cameras.json"
     cameras.write_bytes(canonical_json(CameraSet(images=captured.truth[1:])))
     context = pose_context(tmp_path, captured.root, captured.ingest, "known", cameras, format="cameras")
-    with pytest.raises(DigitizeError, match=captured.truth[0].name) as caught:
+    result = run(context.request, context)
+    assert result.facts["unregistered"] == [captured.truth[0].name]
+    assert {image.name for image in read(context.output).images} == {image.name for image in captured.truth[1:]}
+
+
+def test_poses_that_are_named_as_no_photo_show_both_names(captured: Captured, tmp_path: Path) -> None:
+    cameras = tmp_path / "cameras.json"
+    renamed = [image.model_copy(update={"name": f"frame_{n}.jpg"}) for n, image in enumerate(captured.truth)]
+    cameras.write_bytes(canonical_json(CameraSet(images=tuple(renamed))))
+    context = pose_context(tmp_path, captured.root, captured.ingest, "known", cameras, format="cameras")
+    with pytest.raises(DigitizeError, match=r"frame_0\.jpg") as caught:
         run(context.request, context)
-    assert caught.value.code is ReasonCode.POSES_INVALID
+    assert caught.value.code is ReasonCode.POSES_INVALID and captured.truth[0].name in caught.value.message
