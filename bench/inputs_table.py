@@ -133,7 +133,9 @@ def several_pages(folder: Path) -> None:
     """A preview before each photo."""
     folder.mkdir(parents=True)
     for view in range(VIEWS):
-        picture(view).resize((96, 72)).save(folder / f"p{view}.tif", save_all=True, append_images=[picture(view).copy()])
+        picture(view).resize((96, 72)).save(
+            folder / f"p{view}.tif", save_all=True, append_images=[picture(view).copy()]
+        )
 
 
 def mpo(image: Image.Image, path: Path) -> None:

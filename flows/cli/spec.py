@@ -69,7 +69,7 @@ def init(
                 {"id": each.id, "photos": each.photos, "masks": each.masks, "poses": each.poses, "about": each.about}
                 for each in captures
             ],
-            "passed_over": passed,
+            "passed_over": summary(found.passed, most=len(found.passed)),
         }
 
 
