@@ -88,11 +88,6 @@ def is_photo(name: str | PurePath) -> bool:
     return PurePath(name).suffix.lower() in PHOTO_SUFFIXES
 
 
-def is_video(name: str | PurePath) -> bool:
-    """Whether a file's name is that of a video."""
-    return PurePath(name).suffix.lower() in VIDEO_SUFFIXES
-
-
 def is_archive(name: str | PurePath) -> bool:
     """Whether a file's name is that of an archive that is read."""
     return kind_of(PurePath(name).name) is Kind.ARCHIVE

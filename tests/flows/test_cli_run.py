@@ -108,6 +108,8 @@ def test_a_run_may_end_at_a_stage_and_the_next_goes_on(tmp_path: Path) -> None:
     document, _ = finish(start(tmp_path, "run", path, "--json"), code=0)
     assert {asset["phase"]: asset["verdict"] for asset in document["assets"]} == {"done": "accept"}
     assert document["assets"][0]["stages"]["mask"]["state"] == "cached"
+    short, _ = finish(start(tmp_path, "run", path, "--until", "pose", "--json"), code=0)
+    assert short["ran"] is False and {asset["phase"] for asset in short["assets"]} == {"done"}, "nothing is taken back"
 
 
 def test_rerun_does_a_stage_and_all_after_it_again(shelf: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from infra.storage import FolderStore
-from models.camera import FloatArray, PosedImage
+from models.camera import PosedImage
 from models.digest import sha256_file
 from models.mesh.mesh import Mesh
 from models.mesh.raycast import render_textured
@@ -133,15 +133,3 @@ def pose_context(
         inputs=inputs,
     )
     return make_context(request, folder, FolderStore(root), threads=threads)
-
-
-def umeyama(source: FloatArray, target: FloatArray) -> FloatArray:
-    """[4, 4] similarity that takes points [N, 3] to points [N, 3] best (Umeyama 1991)."""
-    a, b = source - source.mean(0), target - target.mean(0)
-    u, s, vt = np.linalg.svd(b.T @ a)
-    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    scale = (s * np.diag(flip)).sum() / (a**2).sum()
-    m = np.eye(4)
-    m[:3, :3] = scale * u @ flip @ vt
-    m[:3, 3] = target.mean(0) - m[:3, :3] @ source.mean(0)
-    return m

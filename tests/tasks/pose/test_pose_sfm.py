@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flows.contract.shapes import umeyama
 from infra.storage import FolderStore
 from models.camera import (
     OPENGL_FROM_OPENCV,
@@ -32,7 +33,7 @@ from tasks import registry
 from tasks.pose.task import run
 from tasks.scale import task as scale_task
 from tests.support import make_context, ref_of
-from tests.tasks.pose.captures import BOX, SIZE, commit_ingest, pose_context, ring, umeyama, write_photos
+from tests.tasks.pose.captures import BOX, SIZE, commit_ingest, pose_context, ring, write_photos
 
 VIEWS = 16
 
