@@ -19,6 +19,8 @@ ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".tbz2", ".txz"})
 """Archives that are read, besides `.tar.gz`, `.tar.bz2` and `.tar.xz`."""
 PACKED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4", ".cab", ".iso", ".jar"})
 """Archives that are refused by name."""
+CAMERA_SUFFIXES = (".json", ".txt", ".bin", ".xml", ".csv")
+"""Files of known poses, in the folder where they lie."""
 _SIDECAR_SUFFIXES = frozenset(
     f".{suffix}"
     for group in (

@@ -26,6 +26,8 @@ class IngestedPhoto(Record):
     source_height: int = Field(gt=0)
     focal_px: float | None = Field(default=None, gt=0)
     """Focal length in pixels of the stored picture, where the photo's metadata tells it."""
+    orientation: int = Field(default=1, ge=1, le=8)
+    """EXIF orientation that was applied to make the photo upright."""
     camera_key: str
     """`make|model|focal|WxH`: photos that share it share intrinsics."""
     sharpness: float = Field(ge=0)

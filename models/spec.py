@@ -121,13 +121,19 @@ MaskChoice = Annotated[
 """A folder of masks, a network, or a word; error messages leave tags in brackets out."""
 
 
+PoseFormat = Literal["auto", "transforms", "cameras", "colmap", "metashape", "realitycapture"]
+
+
 class KnownPoses(Record):
     """Cameras measured elsewhere: the pose stage then only checks and undistorts."""
 
     path: str
-    format: Literal["transforms", "cameras"] = "transforms"
-    """`transforms`: transforms.json as Instant-NGP and nerfstudio write it (OpenGL axes);
-    `cameras`: this project's own cameras.json (a CameraSet, OpenCV axes)."""
+    """A file, or the folder of a COLMAP model."""
+    format: PoseFormat = "auto"
+    """`auto` tells by the file; `transforms`: transforms.json as Instant-NGP and nerfstudio write it (OpenGL axes);
+    `cameras`: this project's own cameras.json (a CameraSet, OpenCV axes); `colmap`: a folder with COLMAP's cameras and
+    images, text or binary; `metashape`: cameras exported as XML; `realitycapture`: internal/external camera parameters
+    exported as CSV."""
 
 
 class ExternalInput(Record):

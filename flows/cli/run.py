@@ -199,12 +199,9 @@ def _note(out: Output, plan: BatchPlan, outcome: BatchOutcome) -> None:
 
 def _intake(status: AssetStatus, passed: dict[str, list[str]]) -> dict[str, Any]:
     """What of an asset's files was not used."""
-    from flows.status.intake import intake_lines
-    from models.stage import Stage
-    from models.status import StageStatus
+    from flows.status.intake import lines_of
 
-    facts = status.stages.get(Stage.INGEST, StageStatus()).facts
-    return {"not_used": intake_lines(facts), "passed_over": passed.get(status.asset, [])}
+    return {"not_used": lines_of(status), "passed_over": passed.get(status.asset, [])}
 
 
 def _say_outcome(

@@ -154,18 +154,15 @@ def explain(
     with reporting("explain", json, debug) as out:
         from flows.plan.captures import load_batch
         from flows.status.account import give_account, remedy, status_in
-        from flows.status.intake import intake_lines, passed_over
+        from flows.status.intake import lines_of, passed_over
         from infra.storage import open_store
-        from models.stage import Stage
-        from models.status import StageStatus
 
         spec_file = load_batch(spec)
         store = open_store(spec_file.resolve(spec_file.spec.store))
         account = give_account(store, status_in(spec_file, store, asset))
         next_step = remedy(account.status, str(spec))
         given = next(each for each in spec_file.spec.assets if each.id == asset)
-        facts = account.status.stages.get(Stage.INGEST, StageStatus()).facts
-        not_used, passed = intake_lines(facts), passed_over(spec_file, given)
+        not_used, passed = lines_of(account.status), passed_over(spec_file, given)
         _say_account(out, account, next_step, [*not_used, *(f"passed over: {line}" for line in passed)])
         out.document = {
             "batch": spec_file.spec.name,

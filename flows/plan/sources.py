@@ -12,7 +12,7 @@ from infra.storage import open_store
 from models.digest import digest_of, sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.listing import list_folder, list_keys
-from models.media import Kind, kind_of
+from models.media import CAMERA_SUFFIXES, Kind, kind_of
 from models.results import ArtifactRef, FileRef
 from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile
@@ -35,6 +35,8 @@ class Reading:
 
     photos: bool = False
     """Photos, videos and archives, and what is refused by name; not sidecars, system files and masks beside them."""
+    suffixes: tuple[str, ...] = ()
+    """Of a folder, files that end so alone; empty for all."""
     excluded: tuple[tuple[str, str], ...] = ()
     """Resolved paths that are no part of it, and what they are."""
 
@@ -78,7 +80,9 @@ def other_places(spec_file: SpecFile, asset: AssetSpec) -> dict[str, dict[Path, 
 def reading_of(name: str, others: Mapping[str, Mapping[Path, str]]) -> Reading:
     """How external input `name` is read, with what `other_places` found."""
     excluded = tuple((str(path), what) for path, what in others.get(name, {}).items())
-    return Reading(True, excluded) if name in _PHOTOS else Reading()
+    if name == "poses":
+        return Reading(suffixes=CAMERA_SUFFIXES)
+    return Reading(True, excluded=excluded) if name in _PHOTOS else Reading()
 
 
 def find_sources(
@@ -222,7 +226,12 @@ def _local_files(path: Path, reading: Reading) -> dict[str, Path]:
     if path.is_file():
         return {path.name: path}
     if not reading.photos:
-        return {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if _counts(p, path)}
+        found = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if _counts(p, path)}
+        kept = {name: each for name, each in found.items() if name.lower().endswith(reading.suffixes or "")}
+        if reading.suffixes and not kept:
+            message = f"expected a file such as transforms.json, or a COLMAP model, found neither in the folder {path}"
+            raise DigitizeError(ReasonCode.SOURCE_EMPTY, message, "Name the file of cameras itself.")
+        return kept
     try:
         listing = list_folder(path, {Path(place): what for place, what in reading.excluded})
     except OSError as error:
@@ -241,6 +250,8 @@ def _bucket_files(uri: str, reading: Reading) -> tuple[FileRef, ...]:
     if reading.photos and len(stats) > 1:
         read = {each.path for each in list_keys(stat.key for stat in stats).files}
         stats = [stat for stat in stats if stat.key in read]
+    if reading.suffixes and len(stats) > 1:
+        stats = [stat for stat in stats if stat.key.lower().endswith(reading.suffixes)]
     return tuple(FileRef(path=stat.key, sha256=f"{ETAG}{stat.etag}", bytes=stat.bytes) for stat in stats)
 
 

@@ -9,6 +9,29 @@ from flows.plan.sources import given_places, other_places
 from models.listing import list_folder, summary
 from models.spec import AssetSpec
 from models.spec_yaml import SpecFile
+from models.stage import Stage
+from models.status import AssetStatus, StageStatus
+
+_NAMED = 8
+
+
+def lines_of(status: AssetStatus) -> list[str]:
+    """What of an asset's photos, masks and given cameras was not used, or not as it was given."""
+    facts = {stage: status.stages.get(stage, StageStatus()).facts for stage in (Stage.INGEST, Stage.POSE)}
+    return intake_lines(facts[Stage.INGEST]) + camera_lines(facts[Stage.POSE])
+
+
+def camera_lines(facts: dict[str, Any]) -> list[str]:
+    """The same of the pose stage's facts: photos without a camera, and what was found about given ones.
+
+    >>> camera_lines({"photos": 9, "unregistered": ["a.jpg"], "notes": ["1 of 9 frames belong to no photo"]})
+    ['1 of 9 photos without a camera: a.jpg', '1 of 9 frames belong to no photo']
+    """
+    lost, lines = facts.get("unregistered", ()), list(facts.get("notes", ()))
+    if not lost:
+        return lines
+    names = ", ".join(lost[:_NAMED]) + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
+    return [f"{len(lost)} of {facts.get('photos', 0)} photos without a camera: {names}", *lines]
 
 
 def intake_lines(facts: dict[str, Any]) -> list[str]:

@@ -260,6 +260,7 @@ def _stage(
         thumb=thumbnail(photo.image),
         sha256=sha256,
         note=photo.note,
+        orientation=photo.camera.orientation,
     )
 
 
@@ -285,4 +286,5 @@ def _store(context: Context, candidate: Candidate) -> IngestedPhoto:
         sharpness=candidate.sharpness,
         source_sha256=candidate.sha256,
         note=candidate.note,
+        orientation=candidate.orientation,
     )

@@ -44,6 +44,8 @@ class Candidate:
     """[256, 256], see `tasks.ingest.measure.thumbnail`."""
     sha256: str
     note: str = ""
+    orientation: int = 1
+    """EXIF orientation that was applied."""
 
     @property
     def source_pixels(self) -> int:

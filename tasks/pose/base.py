@@ -28,6 +28,8 @@ class Photo:
     source_height: int
     focal_px: float | None
     camera_key: str
+    orientation: int = 1
+    """EXIF orientation that ingest applied."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def load_capture(context: Context) -> Capture:
                 source_height=item.source_height,
                 focal_px=item.focal_px,
                 camera_key=item.camera_key,
+                orientation=item.orientation,
             )
         )
     has_masks = any(photo.mask for photo in photos)

@@ -10,7 +10,7 @@ from PIL import Image  # noqa: F401 - pycolmap loaded before Pillow corrupts the
 from models.camera import invert_rigid
 from tasks.pose.base import Capture
 from tasks.pose.features import image_ids, open_database
-from tasks.pose.given import GivenCamera
+from tasks.pose.given.read import GivenCamera
 
 import pycolmap  # isort: skip
 
@@ -26,8 +26,7 @@ def triangulate(database: Path, capture: Capture, given: dict[str, GivenCamera],
         ids = image_ids(db)
         for photo in (each for each in capture.photos if each.name in given):
             pose = pycolmap.Rigid3d(invert_rigid(given[photo.name].c2w)[:3])
-            camera = db.read_camera(db.read_image(ids[photo.key]).camera_id)
-            camera.params = list(given[photo.name].params)
+            camera = given[photo.name].lens.camera(db.read_image(ids[photo.key]).camera_id)
             db.update_camera(camera)
             reconstruction.add_camera_with_trivial_rig(camera)
             image = pycolmap.Image(name=photo.key, camera_id=camera.camera_id, image_id=ids[photo.key])

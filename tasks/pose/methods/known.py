@@ -7,11 +7,12 @@ from typing import Literal
 
 from models.ladder import Ladder, Lower
 from models.resources import Estimate, Resources
+from models.spec import PoseFormat
 from tasks.context import Context
 from tasks.pose.base import Capture, Solution
 from tasks.pose.options import PoseOptions
 
-VERSION = "6"
+VERSION = "7"
 EXTERNAL = ("poses",)
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -27,8 +28,11 @@ LADDER = Ladder(memory=_SMALLER, disk=_SMALLER, time={**_SMALLER, "exhaustive_li
 class Options(PoseOptions):
     """Options of the `known` method."""
 
-    format: Literal["transforms", "cameras"] = "transforms"
-    """`transforms`: transforms.json of Instant-NGP and nerfstudio; `cameras`: this project's cameras.json."""
+    format: PoseFormat = "auto"
+    """What wrote the cameras; `auto` tells by the file."""
+    check_poses: bool = True
+    """Check the poses against the photos before anything is trained. Switch off where matches mislead: mirrors,
+    patterns that repeat."""
     units: Literal["arbitrary", "metre"] = "arbitrary"
     """The unit of the positions given. Set `metre` where they were measured, instead of a known distance."""
 
@@ -49,10 +53,11 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
 def solve(capture: Capture, options: Options, context: Context) -> Solution:
     """The given poses, with sparse points triangulated from the photos.
 
-    Raises DigitizeError(poses_invalid) naming the frame when a pose is missing, not finite or not rigid.
+    Raises DigitizeError(poses_invalid) when the file cannot be read or contradicts the photos.
     """
     from tasks.pose import features
-    from tasks.pose.given import read_given
+    from tasks.pose.given.check import check_given, read_matches
+    from tasks.pose.given.read import read_given
     from tasks.pose.triangulate import triangulate
 
     given = read_given(context, capture, options.format)
@@ -69,8 +74,14 @@ def solve(capture: Capture, options: Options, context: Context) -> Solution:
     solution.notes["pairs_compared"] = features.match(database, capture, options, settings, threads, seed)
     context.check()
     solution.seconds["features_and_matching"] = round(time.monotonic() - started, 2)
+    checked = check_given(given, read_matches(database, capture) if options.check_poses else [])
+    solution.notes["notes"] = list(checked.notes)
+    if checked.error_px is not None:
+        solution.notes["epipolar_error_px"] = round(checked.error_px, 3)
     context.progress(0.7, "triangulating", {})
-    solution.reconstruction = triangulate(database, capture, given, context.scratch / "models", seed)
+    solution.reconstruction = triangulate(database, capture, checked.cameras, context.scratch / "models", seed)
     solution.seconds["total"] = round(time.monotonic() - started, 2)
-    solution.tried = [{"rung": "given", "registered": len(given), "points": solution.reconstruction.num_points3D()}]
+    solution.tried = [
+        {"rung": "given", "registered": len(checked.cameras), "points": solution.reconstruction.num_points3D()}
+    ]
     return solution

@@ -1,4 +1,4 @@
-"""Undistortion, given cameras, pair selection and options, each against its own truth."""
+"""Undistortion, pair selection and options, each against its own truth."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from models.camera import OPENGL_FROM_OPENCV, CameraSet, PosedImage, matrix4
-from models.errors import DigitizeError, ReasonCode
 from models.stage import Stage
 from tasks import registry
-from tasks.pose import features, given
+from tasks.pose import features
 from tasks.pose.base import Photo
 from tasks.pose.options import Region
 from tasks.pose.solve import Attempt, best
 from tasks.pose.undistort import lens_record, pinhole_of, pinhole_pixels, redistort, undistort
-from tasks.sample.scenes import look_at, pinhole
 
 import pycolmap  # isort: skip
 
@@ -79,47 +76,6 @@ def test_a_pinhole_photo_is_left_alone() -> None:
     made = pinhole_of(camera)
     assert made.lens is None
     assert (made.camera.width, made.camera.fx) == (320, 300.0)
-
-
-C2W = look_at(np.array([1.0, 2.0, 3.0]))
-
-
-def transforms(**frame: Any) -> dict[str, Any]:
-    one = {"file_path": "./train/a.b", "transform_matrix": (C2W @ OPENGL_FROM_OPENCV).tolist(), **frame}
-    return {"fl_x": 600.0, "w": 640, "h": 480, "k1": 0.1, "frames": [one]}
-
-
-def test_transforms_are_scaled_to_the_stored_size() -> None:
-    found = given.parse_transforms(transforms(fl_y=610.0, cx=330.0), (photo("a.b.jpg"),))["a.b.jpg"]
-    np.testing.assert_allclose(found.c2w, C2W, atol=1e-12)
-    assert found.params == pytest.approx((300.0, 305.0, 165.0, 120.0, 0.1, 0.0, 0.0, 0.0))
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ([], "frames"),
-        (transforms(transform_matrix=[[1, 2], [3, 4]]), "4x4"),
-        (transforms(transform_matrix=(np.diag([2.0, 1, 1, 1])).tolist()), "rigid"),
-        (transforms(transform_matrix=(np.diag([-1.0, 1, 1, 1])).tolist()), "rigid"),
-        (transforms(transform_matrix=(np.eye(4) * np.nan).tolist()), "finite"),
-        (transforms(file_path="other.png"), r"none for a\.b\.jpg"),
-        (transforms(fl_x=None), "fl_x"),
-        (transforms(k3=0.5), "k3"),
-        (transforms(w=100), "shape"),
-        (transforms(cx="wide"), "cx"),
-    ],
-)
-def test_bad_transforms_name_the_frame(data: Any, message: str) -> None:
-    with pytest.raises(DigitizeError, match=message) as caught:
-        given.parse_transforms(data, (photo("a.b.jpg"),))
-    assert caught.value.code is ReasonCode.POSES_INVALID
-
-
-def test_camera_sets_are_scaled_too() -> None:
-    image = PosedImage(name="a.jpg", camera=pinhole(640, 480), c2w=matrix4(C2W))
-    found = given.parse_cameras(CameraSet(images=(image,)), (photo("a.jpg"),))["a.jpg"]
-    assert found.params[:4] == pytest.approx((0.7 * 640, 0.7 * 640, 160.0, 120.0))
 
 
 def test_pairs_join_look_alikes_across_the_sequence() -> None:

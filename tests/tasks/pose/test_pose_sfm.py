@@ -33,6 +33,7 @@ from tasks import registry
 from tasks.pose.task import run
 from tasks.scale import task as scale_task
 from tests.support import make_context, ref_of
+from tests.tasks.pose import camera_writers
 from tests.tasks.pose.captures import BOX, SIZE, commit_ingest, pose_context, ring, write_photos
 
 VIEWS = 16
@@ -239,6 +240,29 @@ def test_known_transforms_keep_their_world(captured: Captured, tmp_path: Path) -
     assert on_table.sum() > 50 and on_top.sum() > 10
     corners = np.array([[x, y, z] for x in BOX[:, 0] for y in BOX[:, 1] for z in BOX[:, 2]])
     assert np.abs(transform_points(np.linalg.inv(poses.world_from_field), corners)).max() < 1.0
+
+
+@pytest.mark.parametrize("form", ["colmap", "metashape", "realitycapture", "opencv_axes"])
+def test_poses_of_other_programs_come_through_the_stage(captured: Captured, tmp_path: Path, form: str) -> None:
+    given = tmp_path / {"colmap": "sparse", "metashape": "c.xml", "realitycapture": "c.csv"}.get(form, "t.json")
+    if form == "colmap":
+        camera_writers.colmap(given / "0", captured.truth, binary=True)
+    elif form == "opencv_axes":
+        camera_writers.ngp(given, captured.truth)
+        data = json.loads(given.read_text())
+        for frame, image in zip(data["frames"], captured.truth, strict=True):
+            frame["transform_matrix"] = image.c2w
+        given.write_text(json.dumps(data))
+    else:
+        getattr(camera_writers, form)(given, captured.truth)
+    context = pose_context(tmp_path, captured.root, captured.ingest, "known", given)
+    result = run(context.request, context)
+    assert judge_stage(result, DEFAULT_GATES).verdict is Verdict.ACCEPT, result
+    for found, true in zip(read(context.output).images, captured.truth, strict=True):
+        np.testing.assert_allclose(found.c2w, true.c2w, atol=1e-5)
+    assert result.facts["epipolar_error_px"] < 1.0
+    corrected = [note for note in result.facts["notes"] if "not as written" in note]
+    assert len(corrected) == (form == "opencv_axes")
 
 
 def test_a_photo_without_a_pose_is_left_out_and_named(captured: Captured, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Cameras measured elsewhere: readers of their files, and the check against the photos."""
