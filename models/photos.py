@@ -43,6 +43,11 @@ class RejectedPhoto(Record):
     name: str
     code: ReasonCode
     message: str
+    same_as: str | None = None
+    """The photo that is used and shows the same picture."""
+    source_width: int | None = Field(default=None, gt=0)
+    """Of a duplicate: width before any resize, upright."""
+    source_height: int | None = Field(default=None, gt=0)
 
 
 class PhotoIndex(Record):
@@ -50,6 +55,22 @@ class PhotoIndex(Record):
 
     photos: tuple[IngestedPhoto, ...]
     rejected: tuple[RejectedPhoto, ...] = ()
+
+    def find(self, name: str) -> tuple[IngestedPhoto, tuple[int, int]] | None:
+        """The photo of a name that the user gave, and the size in which it was given; None where there is none.
+
+        Folders may stand before the name with `/` or, as the index joins them, with `_`. The name of a duplicate is
+        that of the photo which is used in its place.
+        """
+        used = {photo.name: photo for photo in self.photos}
+        left_out = {photo.name: photo for photo in self.rejected if photo.same_as in used}
+        for known in dict.fromkeys((name, name.replace("/", "_"), name.rsplit("/", 1)[-1])):
+            if (photo := used.get(known)) is not None:
+                return photo, (photo.source_width, photo.source_height)
+            if (twin := left_out.get(known)) is not None and twin.same_as is not None:
+                photo = used[twin.same_as]
+                return photo, (twin.source_width or photo.source_width, twin.source_height or photo.source_height)
+        return None
 
     @staticmethod
     def read(path: Path) -> PhotoIndex:

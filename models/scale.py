@@ -32,6 +32,9 @@ class MeasuredScale(Record):
     """Root mean square distance, in pixels of the stored photos, between what was measured in photos and where the
     cameras see it; None where nothing was measured in photos."""
 
+    notes: tuple[str, ...] = ()
+    """What of the specification could not be used, and why."""
+
     @property
     def units(self) -> Literal["metre", "arbitrary"]:
         """The unit of lengths after they are multiplied by `factor`."""

@@ -37,6 +37,8 @@ A **method** is a module `tasks/<stage>/methods/<name>.py`, or an entry point `<
     METRICS                                        as its stage's: what it may report besides
     OUTPUTS: str                                   the kind of what it hands on, where its readers must fit
     ACCEPTS: dict[str, tuple[str, ...]]            the OUTPUTS that it can read, by stage; any where left out
+    photo_names(options) -> Iterator               the photos that its options name, and their places below SPEC_KEY:
+                                                   `validate` looks for them; none where left out
     FILLED_IN: tuple[str, ...]                     options that the flow fills in (`stepped_down`, `rejected`)
 
 and the function that its stage's `run` calls. Heavy imports belong inside that function.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from flows.plan.chains import resolve
 from flows.plan.committed import AssetPlan, BatchPlan
+from flows.plan.photo_names import unknown_names
 from flows.plan.sources import Refer, find_sources, remembering
 from models.errors import DigitizeError
 from models.spec_yaml import SpecFile
@@ -35,6 +36,8 @@ def plan_batch(spec_file: SpecFile, only: Iterable[str] = (), refer: Refer | Non
         read = {name for chain in chains for stage in chain.values() for name in stage.external}
         try:
             sources = find_sources(spec_file, index, asset, read, refer)
+            for mistake in unknown_names(spec_file, index, asset):
+                raise mistake
         except DigitizeError as error:
             error.asset = asset.id
             unusable[asset.id] = error

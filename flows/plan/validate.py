@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.plan.captures import example_of
 from flows.plan.chains import resolve, stage_mistakes
 from flows.plan.committed import Chain
+from flows.plan.photo_names import unknown_names
 from flows.plan.sources import check_place, given_places, network_ref
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
@@ -64,7 +65,8 @@ def check_spec(path: Path) -> Checked:
         for mistake in found:
             note(mistake)
         resolved[asset.id] = [] if found else resolve(with_examples, index, asset)
-        for missing in _missing_sources(spec_file, index, asset) if index < given else ():
+        lost = _missing_sources(spec_file, index, asset) if index < given else []
+        for missing in lost or (unknown_names(spec_file, index, asset) if index < given else ()):
             note(missing)
     ordered = sorted(mistakes.values(), key=lambda mistake: (mistake.path, mistake.line or 0))
     return Checked(spec_file, resolved, tuple(ordered))

@@ -16,9 +16,10 @@ _NAMED = 8
 
 
 def lines_of(status: AssetStatus) -> list[str]:
-    """What of an asset's photos, masks and given cameras was not used, or not as it was given."""
-    facts = {stage: status.stages.get(stage, StageStatus()).facts for stage in (Stage.INGEST, Stage.POSE)}
-    return intake_lines(facts[Stage.INGEST]) + camera_lines(facts[Stage.POSE])
+    """What of an asset's photos, masks, given cameras and marks was not used, or not as it was given."""
+    facts = {stage: status.stages.get(stage, StageStatus()).facts for stage in (Stage.INGEST, Stage.POSE, Stage.SCALE)}
+    lines = intake_lines(facts[Stage.INGEST]) + camera_lines(facts[Stage.POSE])
+    return lines + list(facts[Stage.SCALE].get("notes", ()))
 
 
 def camera_lines(facts: dict[str, Any]) -> list[str]:

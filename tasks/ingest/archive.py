@@ -100,6 +100,20 @@ def open_archive(path: Path, limits: ArchiveLimits, scratch: Path) -> Iterator[t
         yield tuple(ArchiveEntry(archive, info, lock) for info in infos if not info.is_dir())
 
 
+def list_archive(path: Path) -> tuple[str, ...] | None:
+    """The paths of an archive's files without unpacking it; None for those that must be read whole, or are damaged."""
+    try:
+        if path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                return tuple(info.filename for info in archive.infolist() if not info.is_dir())
+        if path.suffix.lower() == ".tar":
+            with tarfile.open(path, "r:") as tar:
+                return tuple(member.name for member in tar if member.isreg())
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, NotImplementedError, OSError):
+        pass  # whoever unpacks it says what is wrong
+    return None
+
+
 def _no_archive(path: Path, wanted: str, error: Exception) -> DigitizeError:
     with path.open("rb") as file:
         found = what_is(file.read(16))

@@ -90,9 +90,19 @@ def equal_files(candidates: Sequence[Candidate]) -> list[RejectedPhoto]:
     for candidate in candidates:
         earlier = first.setdefault(candidate.sha256, candidate.name)
         if earlier != candidate.name:
-            message = f"the same bytes as {earlier}"
-            found.append(RejectedPhoto(name=candidate.name, code=ReasonCode.DUPLICATE, message=message))
+            found.append(_duplicate(candidate, earlier, f"the same bytes as {earlier}"))
     return found
+
+
+def _duplicate(candidate: Candidate, of: str, message: str) -> RejectedPhoto:
+    return RejectedPhoto(
+        name=candidate.name,
+        code=ReasonCode.DUPLICATE,
+        message=message,
+        same_as=of,
+        source_width=candidate.source_width,
+        source_height=candidate.source_height,
+    )
 
 
 def odd_sizes(candidates: Sequence[Candidate]) -> list[RejectedPhoto]:
@@ -141,8 +151,7 @@ def equal_pictures(candidates: Sequence[Candidate]) -> list[RejectedPhoto]:
         if twin is None:
             kept.append(candidate)
         else:
-            message = f"the same picture as {twin.name}"
-            found.append(RejectedPhoto(name=candidate.name, code=ReasonCode.DUPLICATE, message=message))
+            found.append(_duplicate(candidate, twin.name, f"the same picture as {twin.name}"))
     return found
 
 

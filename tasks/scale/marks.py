@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,17 @@ ROUNDS = 8
 
 
 @dataclass(frozen=True)
+class Mark:
+    """One mark."""
+
+    name: str
+    """The photo as the user called it."""
+    pixel: tuple[float, float]
+    size: tuple[int, int]
+    """Width and height of that photo."""
+
+
+@dataclass(frozen=True)
 class Located:
     """A marked point in the world."""
 
@@ -28,6 +39,8 @@ class Located:
     """[3, 3]"""
     residual_px: float
     """Root mean square distance between the marks and the point as the cameras see it, in pixels of stored photos."""
+    lost: tuple[str, ...] = ()
+    """Marks that could not be used, each with the reason."""
 
 
 class MarkedPhotos:
@@ -35,6 +48,7 @@ class MarkedPhotos:
 
     def __init__(self, poses: PoseSet, index: PhotoIndex, lenses: LensSet) -> None:
         self.images: dict[str, PosedImage] = {image.name: image for image in poses.images}
+        self._index = index
         self._stored: dict[str, IngestedPhoto] = {photo.name: photo for photo in index.photos}
         self._lenses: dict[str, Lens] = {lens.name: lens for lens in lenses.lenses}
 
@@ -48,17 +62,27 @@ class MarkedPhotos:
         """Pixels along the widest stored photo of those that are registered."""
         return max(self._stored[name].width for name in self.images)
 
-    def stored_pixel(self, photo: str, pixel: tuple[float, float]) -> FloatArray | None:
-        """[2] a pixel of the photo at its original size as one of the stored photo; None beyond its edges."""
+    def marks(self, marked: MarkedPoint) -> tuple[dict[str, Mark], tuple[str, ...]]:
+        """A point's marks by the photo's name in the capture, and those that cannot be used, each with the reason."""
+        used, lost = {}, []
+        for name, pixel in sorted(marked.pixels.items()):
+            found = self._index.find(name)
+            if found is None:
+                lost.append(f"{name}: no photo of the capture, or one that was left out")
+            elif found[0].name not in self.images:
+                lost.append(f"{name}: its camera was not found")
+            elif found[0].name in used:
+                lost.append(f"{name}: the same picture as {found[0].name}, which is marked as well")
+            else:
+                used[found[0].name] = Mark(name, pixel, found[1])
+        return used, tuple(lost)
+
+    def stored_pixel(self, photo: str, mark: Mark) -> FloatArray | None:
+        """[2] a mark as a pixel of the stored photo; None beyond its edges."""
         stored = self._stored[photo]
         size = np.array([stored.width, stored.height], dtype=np.float64)
-        found = np.array(pixel) * size / [stored.source_width, stored.source_height]
+        found = np.array(mark.pixel) * size / mark.size
         return found if bool((found >= 0).all() and (found <= size).all()) else None
-
-    def source_size(self, photo: str) -> str:
-        """The original size of a photo, for people."""
-        stored = self._stored[photo]
-        return f"{stored.source_width}x{stored.source_height}"
 
     def ray(self, photo: str, pixel: FloatArray) -> tuple[FloatArray, float]:
         """Where a pixel [2] of a stored photo lies in the plane z = 1 of its camera, [2], and a pixel's size there."""
@@ -85,28 +109,29 @@ def locate(name: str, marked: MarkedPoint, photos: MarkedPhotos) -> Located:
 
     Raises DigitizeError(scale_unsolved) where its marks do not tell, naming the photos concerned.
     """
-    used = sorted(photo for photo in marked.pixels if photo in photos.images)
-    missing = sorted(set(marked.pixels) - set(used))
+    marks, lost = photos.marks(marked)
+    used = sorted(marks)
     if len(used) < 2:
         raise DigitizeError(
             ReasonCode.SCALE_UNSOLVED,
             f"point {name}: expected marks in two registered photos or more, found {len(used)}; "
-            f"not registered or not in the capture: {', '.join(missing)}",
+            f"not used: {'; '.join(lost)}",
         )
     local, pixel_size = [], []
     for photo in used:
-        pixel = photos.stored_pixel(photo, marked.pixels[photo])
+        mark = marks[photo]
+        pixel = photos.stored_pixel(photo, mark)
         if pixel is None:
             raise DigitizeError(
                 ReasonCode.SCALE_UNSOLVED,
-                f"point {name}: expected a mark inside {photo} ({photos.source_size(photo)}), "
-                f"found {marked.pixels[photo]}",
+                f"point {name}: expected a mark inside {mark.name} ({mark.size[0]}x{mark.size[1]}), found {mark.pixel}",
             )
         place, size = photos.ray(photo, pixel)
         local.append(place)
         pixel_size.append(size)
     c2w = np.array([photos.images[photo].c2w for photo in used])
-    return _triangulate(name, c2w, np.array(local), np.array(pixel_size), MAX_RESIDUAL * photos.widest)
+    found = _triangulate(name, c2w, np.array(local), np.array(pixel_size), MAX_RESIDUAL * photos.widest)
+    return replace(found, lost=lost)
 
 
 def _triangulate(name: str, c2w: FloatArray, local: FloatArray, pixel_size: FloatArray, largest_px: float) -> Located:

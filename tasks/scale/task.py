@@ -30,6 +30,7 @@ def run(request: StageRequest, context: Context) -> StageResult:
         "scale_source": found.source,
         "scale_uncertainty": found.uncertainty,
         "scale_residual_px": None if found.residual_px is None else round(found.residual_px, 3),
+        "notes": list(found.notes) or None,
     }
     return StageResult(facts={name: value for name, value in facts.items() if value is not None})
 

@@ -46,7 +46,8 @@ assets:
 def write(folder: Path, text: str) -> Path:
     for name in ("pot", "vase"):
         (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
-        (folder / "photos" / name / "a.jpg").write_bytes(b"jpg")
+        for file in ("a.jpg", "b.jpg"):
+            (folder / "photos" / name / file).write_bytes(b"jpg")
     path = folder / "batch.yaml"
     path.write_text(text)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from models.scale import MarkedPoint, MeasuredScale
 if TYPE_CHECKING:
     from tasks.context import Context
 
-VERSION = "1"
+VERSION = "2"
 PRESETS: dict[str, dict[str, object]] = {}
 
 
@@ -28,6 +29,13 @@ class Options(Record):
     """One end of the distance. More photos from different sides make it more certain."""
     b: MarkedPoint
     """The other end."""
+
+
+def photo_names(options: Options) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The photos that are marked, and where their names stand below `scale`."""
+    for point in ("a", "b"):
+        for name in getattr(options, point).pixels:
+            yield name, (point, "pixels", name)
 
 
 def resources(options: Options) -> Resources:
@@ -69,4 +77,5 @@ def measure(context: Context, options: Options) -> MeasuredScale:
         source="known_distance",
         uncertainty=float(np.hypot(spread, given)),
         residual_px=max(a.residual_px, b.residual_px),
+        notes=tuple(f"mark of {name} in {why}" for name, point in (("a", a), ("b", b)) for why in point.lost),
     )

@@ -58,7 +58,7 @@ def test_the_lens_matters(tmp_path: Path) -> None:
     ("pixels", "words"),
     [
         ({"p0.jpg": (10.0, 10.0), "gone.jpg": (1.0, 1.0)}, r"point b.*two registered.*found 1.*gone\.jpg"),
-        ({"p0.jpg": (10.0, 10.0), "unregistered.jpg": (1.0, 1.0)}, r"not registered.*unregistered\.jpg"),
+        ({"p0.jpg": (10.0, 10.0), "unregistered.jpg": (1.0, 1.0)}, r"unregistered\.jpg: its camera was not found"),
         ({"p0.jpg": (10.0, 10.0), "p1.jpg": (600.0, 400.0)}, "one physical point"),
         ({"p0.jpg": (10.0, 10.0), "p1.jpg": (6000.0, 400.0)}, r"inside p1\.jpg \(640x480\)"),
     ],
@@ -70,6 +70,30 @@ def test_marks_that_cannot_be_used_are_named(tmp_path: Path, pixels: dict[str, A
     with pytest.raises(DigitizeError, match=words) as caught:
         measured(tmp_path, camera, **GIVEN, **options)
     assert caught.value.code is ReasonCode.SCALE_UNSOLVED
+
+
+def test_marks_are_found_by_the_names_that_the_user_gave(tmp_path: Path) -> None:
+    """With the folder before the name, or by the name of a duplicate of another size; what is lost is told."""
+    camera = lens()
+    write_capture(tmp_path / "store", camera)
+    path = tmp_path / "store/ingest/photos.json"
+    index = json.loads(path.read_bytes())
+    twin = {"name": "copy.jpg", "code": "duplicate", "message": "the same picture as p1.jpg", "same_as": "p1.jpg"}
+    index["rejected"] = [{**twin, "source_width": 1280, "source_height": 960}]
+    path.write_text(json.dumps(index))
+    given = marks(camera)
+    for point in given.values():
+        pixels = point["pixels"]
+        pixels["ring1/p0.jpg"] = pixels.pop("p0.jpg")
+        pixels["copy.jpg"] = tuple(2 * each for each in pixels.pop("p1.jpg"))
+        pixels["gone.jpg"] = (1.0, 1.0)
+        for name in ("p3.jpg", "p4.jpg"):
+            del pixels[name]
+    context = scale_context(tmp_path, tmp_path / "store", "known_distance", **GIVEN, **given)
+    result = run(context.request, context)
+    assert result.facts["metres_per_unit"] == pytest.approx(0.24, rel=1e-6)
+    reason = "gone.jpg: no photo of the capture, or one that was left out"
+    assert result.facts["notes"] == [f"mark of a in {reason}", f"mark of b in {reason}"]
 
 
 def test_equal_marks_and_parallel_rays_are_refused(tmp_path: Path) -> None:
