@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image  # noqa: F401 - pycolmap loaded before Pillow corrupts the heap
 
 from models.camera import FloatArray
 from models.errors import DigitizeError

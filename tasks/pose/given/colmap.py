@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image  # noqa: F401 - pycolmap loaded before Pillow corrupts the heap
 
 from models.errors import DigitizeError
 from tasks.pose.given.frame import Frame, GivenFile, invalid, number, other_readings, rigid
