@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+from infra.proxies import hint_for
 from infra.settings import S3Settings, UploadSettings
 from models.errors import DigitizeError, ReasonCode
 
@@ -72,7 +73,7 @@ class Queue:
             raise DigitizeError(
                 ReasonCode.STORE_UNREACHABLE,
                 f"the queue did not answer: {error}",
-                "Check DIGITIZE_UPLOADS_QUEUE_URL and the credentials.",
+                hint_for(str(error)) or "Check DIGITIZE_UPLOADS_QUEUE_URL and the credentials.",
                 retryable=True,
                 path=self.url,
             ) from error

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from infra.objects import SHA256, Objects, TransferError, content_type
+from infra.proxies import hint_for
 from infra.settings import S3Settings
 from models.digest import sha256_bytes, sha256_file
 from models.errors import DigitizeError, ReasonCode
@@ -262,7 +263,8 @@ class S3Store:
             raise self._unreachable(key, f"{operation} failed: {error}") from error
 
     def _unreachable(self, key: str, what: str) -> DigitizeError:
-        return DigitizeError(ReasonCode.STORE_UNREACHABLE, f"{self.uri}: {what}", retryable=True, path=key or None)
+        message, hint = f"{self.uri}: {what}", hint_for(what)
+        return DigitizeError(ReasonCode.STORE_UNREACHABLE, message, hint, retryable=True, path=key or None)
 
     def stat(self, key: str) -> Stat | None:
         """See `models.store.Store`."""

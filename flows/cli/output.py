@@ -17,6 +17,7 @@ import typer
 
 from flows.cli.exit_codes import ExitCode, exit_code_of_error
 from flows.cli.faults import as_fault
+from infra.proxies import bypass_local
 from models.errors import HINTS, DigitizeError, ReasonCode
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def reporting(command: str, json: bool, debug: bool) -> Iterator[Output]:
     out = Output(command, json)
     found: DigitizeError | None = None
     try:
+        bypass_local()
         yield out
     except (typer.Exit, typer.TyperException, BrokenPipeError):
         raise

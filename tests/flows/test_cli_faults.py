@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
+import os
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +15,9 @@ from typer.testing import CliRunner
 from flows.cli.faults import as_fault
 from flows.cli.main import app
 from flows.forecast.preflight import preflight
+from infra.proxies import bypass_local
 from infra.settings import NightSettings, RunSettings, UploadSettings
+from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from tests.flows.cli_stubs import write_batch
 from tests.flows.test_scheduling import Machines, plans
@@ -62,6 +67,57 @@ def test_a_place_that_cannot_be_used_is_named(name: str, monkeypatch: pytest.Mon
     told = as_fault(OSError(number, "why", path))
     assert (None if told is None else told.code) is code
     assert told is None or (told.path == path and hint in told.hint)
+
+
+PROXIES: list[tuple[dict[str, str], str | None]] = [
+    ({}, None),
+    ({"HTTP_PROXY": "http://proxy:3128"}, "localhost,127.0.0.1,::1"),
+    ({"https_proxy": "http://proxy:3128"}, "localhost,127.0.0.1,::1"),
+    ({"ALL_PROXY": "http://proxy:3128", "NO_PROXY": ".museum.example"}, ".museum.example,localhost,127.0.0.1,::1"),
+    ({"HTTP_PROXY": "http://proxy:3128", "no_proxy": "127.0.0.1, a"}, "127.0.0.1,a,localhost,::1"),
+    ({"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "*"}, "*"),
+    ({"NO_PROXY": "a"}, "a"),
+]
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        for spelt in (name, name.lower()):
+            monkeypatch.setenv(spelt, "")  # noted, so that what the code sets is taken back
+            monkeypatch.delenv(spelt)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(("given", "bypassed"), PROXIES)
+def test_servers_of_this_machine_are_reached_past_a_proxy(
+    given: dict[str, str], bypassed: str | None, no_proxy: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        no_proxy.setenv(name, value)
+    bypass_local()
+    assert os.environ.get("NO_PROXY") == bypassed
+    if bypassed and "localhost" in bypassed:
+        assert urllib.request.proxy_bypass("127.0.0.1") and not urllib.request.proxy_bypass("prefect.example")
+
+
+def test_a_socks_proxy_that_nothing_speaks_is_named(no_proxy: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    no_proxy.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    no_proxy.setattr(importlib.util, "find_spec", lambda name: None)
+    result = CliRunner().invoke(app, ["plan", str(write_batch(tmp_path, "cup"))])
+    assert result.exit_code == 5 and "ALL_PROXY=socks5://127.0.0.1:1080" in result.stderr
+    assert "httpx[socks]" in result.stderr and "defect" not in result.stderr
+
+
+def test_a_proxy_that_does_not_answer_is_named(no_proxy: pytest.MonkeyPatch) -> None:
+    no_proxy.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    no_proxy.setenv("DIGITIZE_S3_ENDPOINT_URL", "http://store.museum.example:9000")
+    no_proxy.setenv("DIGITIZE_S3_ACCESS_KEY_ID", "k")
+    no_proxy.setenv("DIGITIZE_S3_SECRET_ACCESS_KEY", "s")
+    with pytest.raises(DigitizeError, match="proxy") as caught:
+        open_store("s3://bucket/x").stat("a")
+    assert caught.value.code is ReasonCode.STORE_UNREACHABLE
+    assert "HTTP_PROXY=http://127.0.0.1:1" in caught.value.hint and "NO_PROXY" in caught.value.hint
 
 
 def test_a_defect_stays_one() -> None:
