@@ -74,8 +74,8 @@ def _finished(image: Image.Image, camera: CameraFacts, note: str, name: str) -> 
     if alpha is not None and alpha.getextrema() == (255, 255):
         alpha = None
     picture.info = {}
-    upright_alpha = None if alpha is None else _upright(alpha, camera.orientation)
-    return Decoded(_upright(picture, camera.orientation), upright_alpha, camera, note)
+    upright_alpha = None if alpha is None else upright(alpha, camera.orientation)
+    return Decoded(upright(picture, camera.orientation), upright_alpha, camera, note)
 
 
 def decode_mask(path: Path, name: str, max_pixels: int) -> Image.Image:
@@ -258,6 +258,7 @@ def _from_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return image if converted is None else converted
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture with an EXIF orientation 1..8 applied."""
     transpose = _UPRIGHT.get(orientation)
     return image if transpose is None else image.transpose(transpose)

@@ -22,7 +22,7 @@ from models.results import Reason, StageResult
 from tasks.context import Context
 from tasks.external import changed
 from tasks.ingest.archive import ArchiveLimits
-from tasks.ingest.decode import Decoded, binary, decode, decode_mask, fitted, save_jpeg
+from tasks.ingest.decode import Decoded, binary, decode, decode_mask, fitted, save_jpeg, upright
 from tasks.ingest.masks import check_size, match_masks, usable
 from tasks.ingest.measure import grey, sharpness, thumbnail
 from tasks.ingest.options import IngestOptions
@@ -42,6 +42,7 @@ _PER_PHOTO = frozenset(
     {ReasonCode.UNDECODABLE, ReasonCode.IMAGE_BOMB, ReasonCode.UNSUPPORTED_FORMAT, ReasonCode.TOO_SMALL}
 )
 """Errors that cost one photo; all others end the stage."""
+_LEAVES_NOTHING = "expected a mask that leaves something of the photo, found one that leaves nothing"
 _NAMED_IN_SUMMARY = 3
 _MAX_REASONS = 20
 _READ_SHARE = 0.95
@@ -73,6 +74,7 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
             masks = match_masks(list(names), given, context.input("masks").uri, list(names.values()))
         jobs, refused = _plan(files, masks)
         candidates, undecoded = _decode_all(context, options, jobs)
+        _refuse_wrong_masks(jobs, undecoded)
     rules = Rules(options.reject_odd_sizes, options.reject_duplicates, options.blur_ratio)
     kept, left_out = select(candidates, rules)
     rejected = sorted((*refused, *undecoded, *left_out), key=lambda photo: natural_key(photo.name))
@@ -161,6 +163,17 @@ def _decode_all(
     )
 
 
+def _refuse_wrong_masks(jobs: Sequence[_Job], undecoded: Sequence[RejectedPhoto]) -> None:
+    """Raise DigitizeError(mask_mismatch) where no mask fits its photo: single ones cost their photo alone."""
+    masked = {job.name for job in jobs if job.mask is not None}
+    refused = [photo for photo in undecoded if photo.code is ReasonCode.MASK_MISMATCH]
+    wrong = {photo.name: photo.message for photo in refused if photo.message != _LEAVES_NOTHING}
+    if masked and masked <= set(wrong):
+        name = next(job.name for job in jobs if job.name in wrong)
+        path = next(job.mask.path for job in jobs if job.name == name and job.mask is not None)
+        raise DigitizeError(ReasonCode.MASK_MISMATCH, wrong[name], path=path)
+
+
 def _windowed(
     pool: ThreadPoolExecutor, context: Context, options: IngestOptions, jobs: Sequence[_Job], window: int
 ) -> Iterator[Candidate | RejectedPhoto]:
@@ -190,10 +203,15 @@ def _process(scratch: Path, options: IngestOptions, job: _Job) -> Candidate | Re
         if error.code not in _PER_PHOTO:
             raise
         return RejectedPhoto(name=job.name, code=error.code, message=error.message)
-    mask = _usable_pixels(scratch, options, job, photo)
-    if mask is not None and mask.getextrema() == (0, 0):
-        message = "expected a mask that leaves something of the photo, found one that leaves nothing"
+    try:
+        mask = _usable_pixels(scratch, options, job, photo)
+    except DigitizeError as error:
+        if error.code not in _PER_PHOTO | {ReasonCode.MASK_MISMATCH}:
+            raise
+        message = error.message if error.code is ReasonCode.MASK_MISMATCH else f"its mask: {error.message}"
         return RejectedPhoto(name=job.name, code=ReasonCode.MASK_MISMATCH, message=message)
+    if mask is not None and mask.getextrema() == (0, 0):
+        return RejectedPhoto(name=job.name, code=ReasonCode.MASK_MISMATCH, message=_LEAVES_NOTHING)
     return _stage(scratch, options, job, photo, mask, sha256)
 
 
@@ -228,6 +246,9 @@ def _usable_pixels(scratch: Path, options: IngestOptions, job: _Job, photo: Deco
             given = decode_mask(job.mask.fetch(target), job.mask.path, options.max_pixels)
         finally:
             target.unlink(missing_ok=True)
+        if given.size == photo.image.size[::-1] != photo.image.size and photo.camera.orientation in (5, 6, 7, 8):
+            # drawn on the picture as the sensor took it, before EXIF turned it
+            given = upright(given, photo.camera.orientation)
         check_size(photo.image.size, given, job.name, job.mask.path)
     return usable(photo.image.size, given, photo.alpha, options.mask_role)
 

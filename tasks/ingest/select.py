@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.errors import ReasonCode
@@ -78,9 +78,31 @@ def select(candidates: Sequence[Candidate], rules: Rules) -> tuple[tuple[Candida
         leave_out(odd_sizes(kept))
     if rules.duplicates:
         leave_out(equal_pictures(kept))
+    kept[:] = _with_masks_of_twins(kept, candidates, rejected)
     leave_out(blurred(kept, rules.blur_ratio))
     order = {candidate.name: index for index, candidate in enumerate(candidates)}
     return tuple(kept), tuple(sorted(rejected, key=lambda photo: order[photo.name]))
+
+
+def _with_masks_of_twins(
+    kept: Sequence[Candidate], candidates: Sequence[Candidate], rejected: Sequence[RejectedPhoto]
+) -> list[Candidate]:
+    """A duplicate that is left out leaves its mask to the photo that is used, where that one has none."""
+    masked = {candidate.name: candidate for candidate in candidates if candidate.staged_mask is not None}
+    heirs: dict[str, Candidate] = {}
+    for photo in rejected:
+        if photo.same_as and photo.name in masked:
+            heirs.setdefault(photo.same_as, masked[photo.name])
+    return [_with_mask_of(heirs.get(candidate.name), candidate) for candidate in kept]
+
+
+def _with_mask_of(twin: Candidate | None, candidate: Candidate) -> Candidate:
+    if twin is None or candidate.staged_mask is not None:
+        return candidate
+    if (twin.width, twin.height) != (candidate.width, candidate.height):
+        return candidate
+    note = "; ".join(filter(None, (candidate.note, f"with the mask of {twin.name}, the same picture")))
+    return replace(candidate, staged_mask=twin.staged_mask, note=note)
 
 
 def equal_files(candidates: Sequence[Candidate]) -> list[RejectedPhoto]:

@@ -30,6 +30,8 @@ class Photo:
     camera_key: str
     orientation: int = 1
     """EXIF orientation that ingest applied."""
+    twins: tuple[str, ...] = ()
+    """Names of duplicates that ingest left out for this photo."""
 
 
 @dataclass(frozen=True)

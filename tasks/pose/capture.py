@@ -38,6 +38,7 @@ def load_capture(context: Context) -> Capture:
                 focal_px=item.focal_px,
                 camera_key=item.camera_key,
                 orientation=item.orientation,
+                twins=tuple(twin.name for twin in index.rejected if twin.same_as == item.name),
             )
         )
     has_masks = any(photo.mask for photo in photos)

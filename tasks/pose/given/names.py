@@ -32,7 +32,8 @@ def match_frames(photos: Sequence[Photo], names: Sequence[str]) -> tuple[dict[st
     )
     found, missing, faults = {}, [], []
     for photo in photos:
-        matches = next((index[key(photo.name)] for index, key in ways if key(photo.name) in index), [])
+        called = (photo.name, *photo.twins)
+        matches = next((index[key(name)] for name in called for index, key in ways if key(name) in index), [])
         if not matches:
             missing.append(photo.name)
         elif len(matches) > 1:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from models.errors import DigitizeError, ReasonCode
 from tasks.ingest.masks import mask_names, match_masks
@@ -125,6 +126,41 @@ def test_masks_belong_to_the_upright_photo(tmp_path: Path) -> None:
     assert read(output, index.photos[0].mask)[:, :240].min() == 255
 
 
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_masks_drawn_before_exif_turned_the_photo_are_turned_with_it(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    save_set(tmp_path / "in", 4, exif=exif)
+    (tmp_path / "m").mkdir()
+    drawn = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    drawn[:100, :200] = 255  # the first rows and columns of the picture as stored
+    Image.fromarray(drawn).save(tmp_path / "m/photo_1.png")
+    _, index, output = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "m")
+    stored = read(output, index.photos[1].mask)
+    # Pillow's own reading of EXIF, on a photo of the mask
+    Image.fromarray(drawn).save(tmp_path / "own.png", exif=exif)
+    own = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "own.png")))
+    assert np.array_equal(stored, own)
+
+
+@pytest.mark.parametrize("same_bytes", [True, False])
+def test_a_duplicate_leaves_its_mask_to_the_photo_that_is_used(tmp_path: Path, same_bytes: bool) -> None:
+    paths = save_set(tmp_path / "in", 4)
+    twin = tmp_path / "in/z_copy.jpg"
+    if same_bytes:
+        shutil.copyfile(paths[1], twin)
+    else:
+        Image.open(paths[1]).save(twin, quality=80)
+    (tmp_path / "m").mkdir()
+    (left_out,) = ingest(tmp_path / "in", tmp_path / "work")[1].rejected
+    assert {left_out.name, left_out.same_as} == {"z_copy.jpg", "photo_1.jpg"}
+    half_mask().save(tmp_path / f"m/{Path(left_out.name).stem}.png")
+    result, index, output = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "m")
+    (used,) = (photo for photo in index.photos if photo.name == left_out.same_as)
+    assert np.array_equal(read(output, used.mask), np.asarray(half_mask()))
+    assert result.facts["notes"] == [f"{used.name}: with the mask of {left_out.name}, the same picture"]
+
+
 def test_a_mask_of_another_size_names_both_files(tmp_path: Path) -> None:
     save_set(tmp_path / "in", 4)
     (tmp_path / "masks").mkdir()
@@ -134,6 +170,24 @@ def test_a_mask_of_another_size_names_both_files(tmp_path: Path) -> None:
     assert caught.value.code is ReasonCode.MASK_MISMATCH
     assert "photo_2.jpg" in caught.value.message
     assert "photo_2_mask.png" in caught.value.message
+
+
+@pytest.mark.parametrize("fault", ["another size", "cut off", "no picture"])
+def test_one_bad_mask_costs_its_photo_alone(tmp_path: Path, fault: str) -> None:
+    save_set(tmp_path / "in", 4)
+    (tmp_path / "m").mkdir()
+    for number in range(4):
+        half_mask().save(tmp_path / f"m/photo_{number}.png")
+    bad = tmp_path / "m/photo_2.png"
+    if fault == "another size":
+        half_mask(size=(300, 200)).save(bad)
+    else:
+        bad.write_bytes(bad.read_bytes()[:60] if fault == "cut off" else b"text")
+    _, index, _ = ingest(tmp_path / "in", tmp_path / "work", masks=tmp_path / "m")
+    assert [photo.mask is not None for photo in index.photos] == [True] * 3
+    (left_out,) = index.rejected
+    assert (left_out.name, left_out.code) == ("photo_2.jpg", ReasonCode.MASK_MISMATCH)
+    assert "photo_2.png" in left_out.message or "mask" in left_out.message
 
 
 def test_a_mask_that_leaves_nothing_costs_its_photo(tmp_path: Path) -> None:

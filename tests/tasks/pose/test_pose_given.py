@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,16 @@ def test_bad_files_say_what_was_expected(tmp_path: Path, name: str, text: str, m
     with pytest.raises(DigitizeError, match=message) as caught:
         placed(tmp_path / name, text)
     assert caught.value.code is ReasonCode.POSES_INVALID
+
+
+def test_the_frame_of_a_duplicate_is_that_of_the_photo_in_its_place(tmp_path: Path) -> None:
+    truth = cameras()
+    renamed = (truth[0].model_copy(update={"name": "copy of 0.jpg"}), *truth[1:])
+    write.ngp(tmp_path / "t.json", renamed)
+    first, *rest = photos(truth)
+    given = join(read_file(tmp_path / "t.json", "auto"), (replace(first, twins=("copy of 0.jpg",)), *rest))
+    found, _ = given.cameras()
+    np.testing.assert_allclose(found[first.name].c2w, truth[0].c2w, atol=1e-9)
 
 
 def test_a_bad_frame_costs_its_photo_alone(tmp_path: Path) -> None:
