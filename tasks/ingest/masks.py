@@ -11,7 +11,7 @@ from models.errors import DigitizeError, ReasonCode
 from models.media import PHOTO_SUFFIXES
 from models.spec import MaskRole
 from tasks.ingest.decode import binary
-from tasks.ingest.sources import SourceFile
+from tasks.ingest.source_file import SourceFile
 
 _ENDINGS = ("_mask", "-mask", ".mask")
 

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
-from PIL import Image
-
 from models.artifacts import INDEX_FILE
-from models.digest import canonical_json, sha256_file
+from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.photos import IngestedPhoto, PhotoIndex, RejectedPhoto
 from models.quality import Verdict
 from models.results import Reason, StageResult
 from tasks.context import Context
-from tasks.external import changed
 from tasks.ingest.archive import ArchiveLimits
-from tasks.ingest.decode import Decoded, binary, decode, decode_mask, fitted, save_jpeg, upright
-from tasks.ingest.masks import check_size, match_masks, usable
-from tasks.ingest.measure import grey, sharpness, thumbnail
+from tasks.ingest.decoder import Decoder
+from tasks.ingest.masks import match_masks
 from tasks.ingest.options import IngestOptions
 from tasks.ingest.select import Candidate, Rules, select
+from tasks.ingest.source_file import SourceFile
 from tasks.ingest.sources import (
-    SourceFile,
     SourceLimits,
     natural_key,
     open_source,
@@ -36,13 +33,9 @@ from tasks.ingest.sources import (
     unique_names,
     unique_stems,
 )
+from tasks.ingest.staging import LEAVES_NOTHING, PhotoTask
 from tasks.ingest.video import VideoLimits
 
-_PER_PHOTO = frozenset(
-    {ReasonCode.UNDECODABLE, ReasonCode.IMAGE_BOMB, ReasonCode.UNSUPPORTED_FORMAT, ReasonCode.TOO_SMALL}
-)
-"""Errors that cost one photo; all others end the stage."""
-_LEAVES_NOTHING = "expected a mask that leaves something of the photo, found one that leaves nothing"
 _NAMED_IN_SUMMARY = 3
 _MAX_REASONS = 20
 _READ_SHARE = 0.95
@@ -148,14 +141,28 @@ def _decode_all(
     """All jobs on `context.threads` threads; two jobs a thread at most are under way, so memory stays bounded."""
     results: dict[str, Candidate | RejectedPhoto] = {}
     threads = max(1, context.threads)
+    decoders: SimpleQueue[Decoder] = SimpleQueue()
+    every = [Decoder(options.max_pixels, context.check) for _ in range(threads)]
+    for each in every:
+        decoders.put(each)
+
+    def one(job: _Job) -> Candidate | RejectedPhoto:
+        decoder = decoders.get()
+        try:
+            return _process(context.scratch, options, job, decoder)
+        finally:
+            decoders.put(decoder)
+
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
     try:
-        for result in _windowed(pool, context, options, jobs, 2 * threads):
+        for result in _windowed(pool, context, one, jobs, 2 * threads):
             results[result.name] = result
             share = _READ_SHARE * len(results) / len(jobs)
             context.progress(share, f"read {len(results)} of {len(jobs)} photos", {"read": len(results)})
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        for decoder in every:
+            decoder.close()
     ordered = [results[job.name] for job in jobs]
     return (
         [result for result in ordered if isinstance(result, Candidate)],
@@ -167,7 +174,7 @@ def _refuse_wrong_masks(jobs: Sequence[_Job], undecoded: Sequence[RejectedPhoto]
     """Raise DigitizeError(mask_mismatch) where no mask fits its photo: single ones cost their photo alone."""
     masked = {job.name for job in jobs if job.mask is not None}
     refused = [photo for photo in undecoded if photo.code is ReasonCode.MASK_MISMATCH]
-    wrong = {photo.name: photo.message for photo in refused if photo.message != _LEAVES_NOTHING}
+    wrong = {photo.name: photo.message for photo in refused if photo.message != LEAVES_NOTHING}
     if masked and masked <= set(wrong):
         name = next(job.name for job in jobs if job.name in wrong)
         path = next(job.mask.path for job in jobs if job.name == name and job.mask is not None)
@@ -175,14 +182,18 @@ def _refuse_wrong_masks(jobs: Sequence[_Job], undecoded: Sequence[RejectedPhoto]
 
 
 def _windowed(
-    pool: ThreadPoolExecutor, context: Context, options: IngestOptions, jobs: Sequence[_Job], window: int
+    pool: ThreadPoolExecutor,
+    context: Context,
+    one: Callable[[_Job], Candidate | RejectedPhoto],
+    jobs: Sequence[_Job],
+    window: int,
 ) -> Iterator[Candidate | RejectedPhoto]:
     waiting: set[Future[Candidate | RejectedPhoto]] = set()
     todo = iter(jobs)
     while True:
         context.check()
         while len(waiting) < window and (job := next(todo, None)) is not None:
-            waiting.add(pool.submit(_process, context.scratch, options, job))
+            waiting.add(pool.submit(one, job))
         if not waiting:
             return
         done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -190,99 +201,29 @@ def _windowed(
             yield future.result()
 
 
-def _process(scratch: Path, options: IngestOptions, job: _Job) -> Candidate | RejectedPhoto:
-    """Decode, measure and stage one photo."""
+def _process(scratch: Path, options: IngestOptions, job: _Job, decoder: Decoder) -> Candidate | RejectedPhoto:
+    """One photo through a child process."""
+    fetched = (scratch / "fetched" / job.stem, scratch / "fetched" / f"{job.stem}.mask")
     try:
-        sha256, photo = _read(scratch, options, job)
-        if min(photo.image.size) < options.min_edge_px:
-            found = f"{photo.image.width} x {photo.image.height}"
-            raise DigitizeError(
-                ReasonCode.TOO_SMALL, f"expected a short edge of {options.min_edge_px} pixels or more, found {found}"
-            )
+        task = PhotoTask(
+            name=job.name,
+            stem=job.stem,
+            path=job.file.fetch(fetched[0]),
+            sha256=job.file.sha256,
+            mask=None if job.mask is None else job.mask.fetch(fetched[1]),
+            mask_name="" if job.mask is None else job.mask.path,
+            folder=scratch / "staged",
+            options=options,
+        )
+        return decoder.photo(task)
     except DigitizeError as error:
-        if error.code not in _PER_PHOTO:
+        if error.code is not ReasonCode.UNDECODABLE:
             raise
+        # a damaged entry of an archive
         return RejectedPhoto(name=job.name, code=error.code, message=error.message)
-    try:
-        mask = _usable_pixels(scratch, options, job, photo)
-    except DigitizeError as error:
-        if error.code not in _PER_PHOTO | {ReasonCode.MASK_MISMATCH}:
-            raise
-        message = error.message if error.code is ReasonCode.MASK_MISMATCH else f"its mask: {error.message}"
-        return RejectedPhoto(name=job.name, code=ReasonCode.MASK_MISMATCH, message=message)
-    if mask is not None and mask.getextrema() == (0, 0):
-        return RejectedPhoto(name=job.name, code=ReasonCode.MASK_MISMATCH, message=_LEAVES_NOTHING)
-    return _stage(scratch, options, job, photo, mask, sha256)
-
-
-def _read(scratch: Path, options: IngestOptions, job: _Job) -> tuple[str, Decoded]:
-    target = scratch / "fetched" / job.stem
-    try:
-        local = job.file.fetch(target)
-        sha256 = _hash(local, job)
-        return sha256, decode(local, job.name, options.max_pixels)
     finally:
-        target.unlink(missing_ok=True)
-
-
-def _hash(local: Path, job: _Job) -> str:
-    try:
-        sha256 = sha256_file(local)
-    except OSError as error:
-        # Not the photo's fault: a rejection would be committed and outlive the cause.
-        raise DigitizeError(
-            ReasonCode.SOURCE_NOT_FOUND, f"expected a readable file, found: {error.strerror}", path=str(local)
-        ) from error
-    if job.file.sha256 not in (None, sha256):
-        raise changed(str(local))
-    return sha256
-
-
-def _usable_pixels(scratch: Path, options: IngestOptions, job: _Job, photo: Decoded) -> Image.Image | None:
-    given = None
-    if job.mask is not None:
-        target = scratch / "fetched" / f"{job.stem}.mask"
-        try:
-            given = decode_mask(job.mask.fetch(target), job.mask.path, options.max_pixels)
-        finally:
-            target.unlink(missing_ok=True)
-        if given.size == photo.image.size[::-1] != photo.image.size and photo.camera.orientation in (5, 6, 7, 8):
-            # drawn on the picture as the sensor took it, before EXIF turned it
-            given = upright(given, photo.camera.orientation)
-        check_size(photo.image.size, given, job.name, job.mask.path)
-    return usable(photo.image.size, given, photo.alpha, options.mask_role)
-
-
-def _stage(
-    scratch: Path, options: IngestOptions, job: _Job, photo: Decoded, mask: Image.Image | None, sha256: str
-) -> Candidate:
-    folder = scratch / "staged"
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = fitted(photo.image, options.max_edge_px)
-    staged = folder / f"{job.stem}.jpg"
-    save_jpeg(stored, staged)
-    staged_mask = None
-    if mask is not None:
-        staged_mask = folder / f"{job.stem}.png"
-        binary(fitted(mask, options.max_edge_px)).save(staged_mask)
-    focal = photo.camera.focal_px
-    return Candidate(
-        name=job.name,
-        stem=job.stem,
-        staged=staged,
-        staged_mask=staged_mask,
-        width=stored.width,
-        height=stored.height,
-        source_width=photo.image.width,
-        source_height=photo.image.height,
-        focal_px=None if focal is None else round(focal * max(stored.size) / max(photo.image.size), 3),
-        device=photo.camera.device,
-        sharpness=round(sharpness(grey(photo.image)), 4),
-        thumb=thumbnail(photo.image),
-        sha256=sha256,
-        note=photo.note,
-        orientation=photo.camera.orientation,
-    )
+        for path in fetched:
+            path.unlink(missing_ok=True)
 
 
 def _store(context: Context, candidate: Candidate) -> IngestedPhoto:

@@ -16,21 +16,11 @@ from models.results import ArtifactRef
 from tasks.context import Context
 from tasks.external import ETAG, changed, check
 from tasks.ingest.archive import ArchiveLimits, open_archive
-from tasks.ingest.video import VideoLimits, extract_frames
+from tasks.ingest.decoder import VIDEO_SECONDS, Decoder
+from tasks.ingest.source_file import SourceFile
+from tasks.ingest.video import VideoLimits
 
 EXPECTED = "a folder, a zip or tar archive, a video, or an s3:// prefix with JPEG, PNG, TIFF, WebP or HEIC photos"
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a source, not yet read."""
-
-    path: str
-    """Where it lies in the source, '/'-separated."""
-    fetch: Callable[[Path], Path]
-    """Gives a local file with the content: the source's own, or the given path after writing to it."""
-    sha256: str | None = None
-    """What the content must hash to, where the reference to the source says so."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,11 @@ def _open_file(context: Context, path: Path, where: str, limits: SourceLimits) -
     kind = kind_of(path.name)
     if kind is Kind.VIDEO:
         context.progress(0.0, f"choosing frames of {path.name}", {})
-        frames = extract_frames(path, context.scratch / "frames", limits.video, context.check, context.threads)
+        decoder = Decoder(limits.video.max_pixels, context.check)
+        try:
+            frames = decoder.frames(path, context.scratch / "frames", limits.video, context.threads, VIDEO_SECONDS)
+        finally:
+            decoder.close()
         yield tuple(SourceFile(frame.name, _local(frame)) for frame in frames)
     elif kind is Kind.ARCHIVE:
         with open_archive(path, limits.archive, context.scratch / "unpacked") as entries:

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 
 from models.errors import DigitizeError, ReasonCode
 from tasks.ingest.masks import mask_names, match_masks
-from tasks.ingest.sources import SourceFile, unique_names
+from tasks.ingest.source_file import SourceFile
+from tasks.ingest.sources import unique_names
 from tests.tasks.ingest.pictures import SIZE, codes, ingest, save_set, scene
 
 
