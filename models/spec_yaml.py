@@ -104,12 +104,20 @@ def load_spec(path: Path) -> SpecFile:
         if "escape" in str(problem):
             problem = f"{problem}; in double quotes a backslash begins an escape: use single quotes, or /"
         raise DigitizeError(ReasonCode.SPEC_INVALID, f"expected YAML: {problem}", path=where) from error
+    except RecursionError as error:
+        message = "expected a specification, found brackets or indentation that is hundreds of levels deep"
+        raise DigitizeError(ReasonCode.SPEC_INVALID, message, path=str(path)) from error
     if not isinstance(root, yaml.MappingNode):
         raise DigitizeError(
             ReasonCode.SPEC_INVALID, "expected keys such as `name:` and `assets:`, found none", path=f"{path}:1"
         )
     _refuse_aliases_and_duplicates(root, path)
-    return SpecFile(path, _validate(yaml.safe_load(text), root, path), root)
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError, RecursionError) as error:
+        message = f"expected YAML, found a value that it cannot hold: {error}"
+        raise DigitizeError(ReasonCode.SPEC_INVALID, message, path=str(path)) from error
+    return SpecFile(path, _validate(data, root, path), root)
 
 
 def _validate(data: Any, root: yaml.Node, path: Path) -> BatchSpec:
@@ -242,7 +250,7 @@ def _refuse_aliases_and_duplicates(root: yaml.Node, path: Path) -> None:
         if isinstance(node, yaml.MappingNode):
             keys: set[str] = set()
             for key, value in node.value:
-                if key.value in keys:
+                if str(key.value) in keys:
                     raise DigitizeError(
                         ReasonCode.SPEC_INVALID,
                         f"expected each key once, found '{key.value}' twice",

@@ -64,7 +64,7 @@ def _handler(token: str, take: Take) -> type[BaseHTTPRequestHandler]:
             length = self.headers.get("Content-Length", "")
             if not self._allowed():
                 self._answer(401)
-            elif not length.isdigit():
+            elif not (length.isascii() and length.isdigit()):
                 self._answer(411)
             elif int(length) > _MOST_BYTES:
                 self._answer(413)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import threading
 import zipfile
@@ -22,6 +24,13 @@ MAX_RATIO = 200.0
 _SMALL_BYTES = 4 << 20
 """Entries up to this size may compress as well as they like."""
 _ENCRYPTED = 0x1
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(ValueError, NotImplementedError, RuntimeError, OverflowError, IndexError, KeyError),
+)
+"""What the standard library's readers raise on damaged archives, besides OSError."""
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO})
+"""Not the archive's fault."""
 _CHUNK = 1 << 20
 
 
@@ -54,7 +63,9 @@ class ArchiveEntry:
                     if written > self._info.file_size:
                         raise _unsafe(self.path, "the directory's size for each entry", "more content than it says")
                     file.write(chunk)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (*_DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise
             raise DigitizeError(
                 ReasonCode.UNDECODABLE, f"expected a whole archive entry, found: {error}", path=self.path
             ) from error
@@ -91,7 +102,7 @@ def open_archive(path: Path, limits: ArchiveLimits, scratch: Path) -> Iterator[t
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+    except (*_DAMAGED, OSError) as error:
         raise _no_archive(path, "a zip archive", error) from error
     with archive:
         lock = threading.Lock()
@@ -109,7 +120,7 @@ def list_archive(path: Path) -> tuple[str, ...] | None:
         if path.suffix.lower() == ".tar":
             with tarfile.open(path, "r:") as tar:
                 return tuple(member.name for member in tar if member.isreg())
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, NotImplementedError, OSError):
+    except (*_DAMAGED, OSError):
         pass  # whoever unpacks it says what is wrong
     return None
 
@@ -151,7 +162,7 @@ def _unpack_tar(path: Path, limits: ArchiveLimits, scratch: Path) -> Iterator[Un
                 if target.stat().st_size != member.size:
                     raise tarfile.ReadError("unexpected end of data")
                 yield UnpackedEntry(member.name, target)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
+    except (*_DAMAGED, OSError) as error:
         raise _no_archive(path, "a tar archive", error) from error
 
 
