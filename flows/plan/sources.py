@@ -13,6 +13,7 @@ from models.digest import digest_of, sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.listing import list_folder, list_keys
 from models.media import Kind, kind_of
+from models.raw_format import INSTALL, can_develop
 from models.results import ArtifactRef, FileRef
 from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile
@@ -42,6 +43,8 @@ class Reading:
 Refer = Callable[[str, Reading], ArtifactRef]
 """What lies at a uri, by content: `source_ref`, or one that remembers."""
 _PHOTOS = frozenset({"photos", "masks"})
+_READ_WITHOUT = (Kind.PHOTO, Kind.VIDEO, Kind.ARCHIVE)
+"""Kinds of files that need no reader of raw files."""
 
 
 def given_places(asset: AssetSpec) -> dict[str, tuple[str, Place]]:
@@ -89,8 +92,8 @@ def find_sources(
     Args:
         read: the external inputs that the asset's methods ask for.
 
-    Raises DigitizeError(source_not_found, source_empty, or checksum_mismatch for a network for masks) with the
-    specification's line.
+    Raises DigitizeError(source_not_found, source_empty, missing_dependency for a capture of raw files alone, or
+    checksum_mismatch for a network for masks) with the specification's line.
     """
     places = given_places(asset)
     others = other_places(spec_file, asset)
@@ -107,6 +110,8 @@ def find_sources(
                 uri = spec_file.resolve(location)
                 check_place(uri, photos=name == "photos")
                 sources[name] = (refer or source_ref)(uri, reading_of(name, others))
+                if name == "photos":
+                    check_raw_reader(file.path for file in sources[name].files)
         except DigitizeError as error:
             raise spec_file.error(("assets", index, *place), error.message, error.code, error.hint) from error
     return sources
@@ -212,6 +217,20 @@ def check_place(uri: str, photos: bool = False) -> None:
     if photos and kind_of(uri.rpartition("/")[2]) in (Kind.PHOTO, Kind.RAW) and (found or Path(uri).is_file()):
         hint = "Give the folder that holds the photos: one photo alone has no depth."
         raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, "expected a folder of photos, found one photo", hint)
+
+
+def check_raw_reader(paths: Iterable[str]) -> None:
+    """Refuse a capture of raw files alone where nothing reads them.
+
+    Raises DigitizeError(missing_dependency).
+    """
+    names = list(paths)
+    kinds = [kind_of(name) for name in names]
+    if can_develop() or Kind.RAW not in kinds or any(kind in _READ_WITHOUT for kind in kinds):
+        return
+    first = names[kinds.index(Kind.RAW)]
+    message = f"expected rawpy, which reads raw files, found none; {kinds.count(Kind.RAW)} photos are such ({first})"
+    raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message, INSTALL)
 
 
 def _local_files(path: Path, reading: Reading) -> dict[str, Path]:

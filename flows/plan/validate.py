@@ -9,9 +9,10 @@ from pathlib import Path
 from flows.plan.captures import example_of
 from flows.plan.chains import resolve, stage_mistakes
 from flows.plan.committed import Chain
-from flows.plan.sources import check_place, given_places, network_ref
+from flows.plan.sources import check_place, check_raw_reader, given_places, network_ref
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
+from models.listing import list_folder
 from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile, load_spec
 from tasks.mask.options import NETWORK
@@ -114,7 +115,20 @@ def _missing_sources(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[
         elif Path(uri).is_dir() and not any(Path(uri).iterdir()):
             message = f"expected at least one file, found none in {uri}"
             errors.append(spec_file.error(("assets", index, *where), message, ReasonCode.SOURCE_EMPTY))
+        elif name == "photos":
+            try:
+                check_raw_reader(_names(uri))
+            except DigitizeError as error:
+                errors.append(spec_file.error(("assets", index, *where), error.message, error.code, error.hint))
     return errors
+
+
+def _names(uri: str) -> list[str]:
+    """The names of the photos in a local folder; none for other places."""
+    try:
+        return [each.path for each in list_folder(Path(uri)).files] if Path(uri).is_dir() else []
+    except OSError:
+        return []  # the plan says so
 
 
 def _nothing(spec_file: SpecFile, location: str) -> str:

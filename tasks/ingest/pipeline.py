@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,8 +16,10 @@ from PIL import Image
 from models.artifacts import INDEX_FILE
 from models.digest import canonical_json, sha256_file
 from models.errors import DigitizeError, ReasonCode
+from models.media import Kind, kind_of
 from models.photos import IngestedPhoto, PhotoIndex, RejectedPhoto
 from models.quality import Verdict
+from models.raw_format import INSTALL
 from models.results import Reason, StageResult
 from tasks.context import Context
 from tasks.external import changed
@@ -32,6 +34,7 @@ from tasks.ingest.sources import (
     SourceLimits,
     natural_key,
     open_source,
+    passed_over,
     refusal_of_type,
     unique_names,
     unique_stems,
@@ -39,7 +42,13 @@ from tasks.ingest.sources import (
 from tasks.ingest.video import VideoLimits
 
 _PER_PHOTO = frozenset(
-    {ReasonCode.UNDECODABLE, ReasonCode.IMAGE_BOMB, ReasonCode.UNSUPPORTED_FORMAT, ReasonCode.TOO_SMALL}
+    {
+        ReasonCode.UNDECODABLE,
+        ReasonCode.IMAGE_BOMB,
+        ReasonCode.UNSUPPORTED_FORMAT,
+        ReasonCode.TOO_SMALL,
+        ReasonCode.MISSING_DEPENDENCY,
+    }
 )
 """Errors that cost one photo; all others end the stage."""
 _NAMED_IN_SUMMARY = 3
@@ -65,18 +74,20 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
     with ExitStack() as stack:
         limits = _limits(options)
         files = stack.enter_context(open_source(context, "photos", limits))
+        paired = passed_over(files, options.prefer_raw)
         masks: dict[str, SourceFile] = {}
         if "masks" in context.request.inputs:
             given = stack.enter_context(open_source(context, "masks", limits))
             names = dict(zip((file.path for file in files), unique_names(tuple(f.path for f in files)), strict=True))
-            names = {path: name for path, name in names.items() if refusal_of_type(path) is None}
+            names = {path: name for path, name in names.items() if refusal_of_type(path) is None and path not in paired}
             masks = match_masks(list(names), given, context.input("masks").uri, list(names.values()))
-        jobs, refused = _plan(files, masks)
+        jobs, refused = _plan(files, masks, paired)
         candidates, undecoded = _decode_all(context, options, jobs)
     rules = Rules(options.reject_odd_sizes, options.reject_duplicates, options.blur_ratio)
     kept, left_out = select(candidates, rules)
     rejected = sorted((*refused, *undecoded, *left_out), key=lambda photo: natural_key(photo.name))
     index = PhotoIndex(photos=tuple(_store(context, candidate) for candidate in kept), rejected=tuple(rejected))
+    _check_reader(index, options.min_photos)
     context.output.mkdir(parents=True, exist_ok=True)
     (context.output / INDEX_FILE).write_bytes(canonical_json(index))
     context.progress(1.0, f"{len(index.photos)} of {len(files)} photos usable", {"photos": len(index.photos)})
@@ -127,17 +138,37 @@ def _limits(options: IngestOptions) -> SourceLimits:
     )
 
 
-def _plan(files: Sequence[SourceFile], masks: dict[str, SourceFile]) -> tuple[list[_Job], list[RejectedPhoto]]:
+def _plan(
+    files: Sequence[SourceFile], masks: dict[str, SourceFile], paired: Mapping[str, str]
+) -> tuple[list[_Job], list[RejectedPhoto]]:
     names = unique_names(tuple(file.path for file in files))
-    stems = unique_stems(names)
-    jobs, refused = [], []
-    for file, name, stem in zip(files, names, stems, strict=True):
-        message = refusal_of_type(file.path)
-        if message is None:
-            jobs.append(_Job(file, name, stem, masks.get(file.path)))
+    name_of = dict(zip((file.path for file in files), names, strict=True))
+    used, refused = [], []
+    for file, name in zip(files, names, strict=True):
+        if file.path in paired:
+            twin = name_of[paired[file.path]]
+            message = f"the raw file of {twin}" if kind_of(file.path) is Kind.RAW else f"the camera's picture of {twin}"
+            refused.append(RejectedPhoto(name=name, code=ReasonCode.DUPLICATE, message=message))
+        elif (why := refusal_of_type(file.path)) is None:
+            used.append((file, name))
         else:
-            refused.append(RejectedPhoto(name=name, code=ReasonCode.UNSUPPORTED_FORMAT, message=message))
-    return jobs, refused
+            raw = kind_of(file.path) is Kind.RAW
+            code = ReasonCode.MISSING_DEPENDENCY if raw else ReasonCode.UNSUPPORTED_FORMAT
+            refused.append(RejectedPhoto(name=name, code=code, message=why))
+    stems = unique_stems(tuple(name for _, name in used))
+    return [
+        _Job(file, name, stem, masks.get(file.path)) for (file, name), stem in zip(used, stems, strict=True)
+    ], refused
+
+
+def _check_reader(index: PhotoIndex, min_photos: int) -> None:
+    """Fail, rather than reject, a set that only lacks the reader of its raw files: it would be rejected for good."""
+    raws = [photo.name for photo in index.rejected if photo.code is ReasonCode.MISSING_DEPENDENCY]
+    if raws and len(index.photos) < min_photos:
+        found = f"{len(index.photos)} of {len(index.photos) + len(index.rejected)}"
+        named = f"{', '.join(raws[:_NAMED_IN_SUMMARY])}{', ...' * (len(raws) > _NAMED_IN_SUMMARY)}"
+        message = f"expected at least {min_photos} usable photos, found {found}: {len(raws)} need rawpy ({named})"
+        raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message, INSTALL)
 
 
 def _decode_all(
