@@ -114,6 +114,8 @@ def find_sources(
                     check_raw_reader(file.path for file in sources[name].files)
         except DigitizeError as error:
             raise spec_file.error(("assets", index, *place), error.message, error.code, error.hint) from error
+    if "photos" in sources:
+        check_colour(spec_file, index, asset, (file.path for file in sources["photos"].files))
     return sources
 
 
@@ -217,6 +219,25 @@ def check_place(uri: str, photos: bool = False) -> None:
     if photos and kind_of(uri.rpartition("/")[2]) in (Kind.PHOTO, Kind.RAW) and (found or Path(uri).is_file()):
         hint = "Give the folder that holds the photos: one photo alone has no depth."
         raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, "expected a folder of photos, found one photo", hint)
+
+
+def check_colour(spec_file: SpecFile, index: int, asset: AssetSpec, paths: Iterable[str]) -> None:
+    """Refuse a surface of known colour in a photo that the capture does not have.
+
+    Args:
+        paths: of the capture's files. What is in an archive or a video shows when it is taken in.
+
+    Raises DigitizeError(spec_invalid) with file and line.
+    """
+    photos = [path for path in paths if kind_of(path) in (Kind.PHOTO, Kind.RAW)]
+    if asset.colour is None or not photos:
+        return
+    from tasks.ingest.sources import no_such_photo, path_of
+
+    wanted = asset.colour.grey.photo
+    if path_of(wanted, photos) is None:
+        place = ("assets", index, "colour", "grey", "photo")
+        raise spec_file.error(place, no_such_photo(wanted, photos))
 
 
 def check_raw_reader(paths: Iterable[str]) -> None:

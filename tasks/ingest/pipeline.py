@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,21 @@ from models.results import Reason, StageResult
 from tasks.context import Context
 from tasks.external import changed
 from tasks.ingest.archive import ArchiveLimits
+from tasks.ingest.colour import Correction, measure
 from tasks.ingest.decode import Decoded, binary, decode, decode_mask, fitted, save_jpeg
 from tasks.ingest.masks import check_size, match_masks, usable
 from tasks.ingest.measure import grey, sharpness, thumbnail
 from tasks.ingest.options import IngestOptions
+from tasks.ingest.refusals import colour_unsolved
 from tasks.ingest.select import Candidate, Rules, select
 from tasks.ingest.sources import (
     SourceFile,
     SourceLimits,
     natural_key,
+    no_such_photo,
     open_source,
     passed_over,
+    path_of,
     refusal_of_type,
     unique_names,
     unique_stems,
@@ -82,7 +87,8 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
             names = {path: name for path, name in names.items() if refusal_of_type(path) is None and path not in paired}
             masks = match_masks(list(names), given, context.input("masks").uri, list(names.values()))
         jobs, refused = _plan(files, masks, paired)
-        candidates, undecoded = _decode_all(context, options, jobs)
+        correction = _correction(context, options, files, paired, jobs)
+        candidates, undecoded = _decode_all(context, options, jobs, correction)
     rules = Rules(options.reject_odd_sizes, options.reject_duplicates, options.blur_ratio)
     kept, left_out = select(candidates, rules)
     rejected = sorted((*refused, *undecoded, *left_out), key=lambda photo: natural_key(photo.name))
@@ -91,10 +97,10 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
     context.output.mkdir(parents=True, exist_ok=True)
     (context.output / INDEX_FILE).write_bytes(canonical_json(index))
     context.progress(1.0, f"{len(index.photos)} of {len(files)} photos usable", {"photos": len(index.photos)})
-    return judge(index, options.min_photos, len(masks))
+    return judge(index, options.min_photos, len(masks), correction)
 
 
-def judge(index: PhotoIndex, min_photos: int, masks_given: int) -> StageResult:
+def judge(index: PhotoIndex, min_photos: int, masks_given: int, correction: Correction | None = None) -> StageResult:
     """Facts about the set, and `reject` when too few photos are usable."""
     counts = Counter(str(photo.code) for photo in index.rejected)
     facts: dict[str, Any] = {
@@ -108,7 +114,11 @@ def judge(index: PhotoIndex, min_photos: int, masks_given: int) -> StageResult:
         "megapixels": round(sum(photo.width * photo.height for photo in index.photos) / 1e6, 3),
         "source_megapixels": round(sum(p.source_width * p.source_height for p in index.photos) / 1e6, 3),
     }
-    if notes := [f"{photo.name}: {photo.note}" for photo in index.photos if photo.note]:
+    notes = [f"{photo.name}: {photo.note}" for photo in index.photos if photo.note]
+    if correction is not None:
+        facts["colour"] = asdict(correction)
+        notes.insert(0, str(correction))
+    if notes:
         facts["notes"] = notes[:_MAX_REASONS]
     if len(index.photos) >= min_photos:
         return StageResult(facts=facts)
@@ -172,14 +182,16 @@ def _check_reader(index: PhotoIndex, min_photos: int) -> None:
 
 
 def _decode_all(
-    context: Context, options: IngestOptions, jobs: Sequence[_Job]
+    context: Context, options: IngestOptions, jobs: Sequence[_Job], correction: Correction | None
 ) -> tuple[list[Candidate], list[RejectedPhoto]]:
     """All jobs on `context.threads` threads; two jobs a thread at most are under way, so memory stays bounded."""
     results: dict[str, Candidate | RejectedPhoto] = {}
     threads = max(1, context.threads)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
     try:
-        for result in _windowed(pool, context, options, jobs, 2 * threads):
+        for result in _windowed(
+            pool, context, partial(_process, context.scratch, options, correction), jobs, 2 * threads
+        ):
             results[result.name] = result
             share = _READ_SHARE * len(results) / len(jobs)
             context.progress(share, f"read {len(results)} of {len(jobs)} photos", {"read": len(results)})
@@ -193,14 +205,18 @@ def _decode_all(
 
 
 def _windowed(
-    pool: ThreadPoolExecutor, context: Context, options: IngestOptions, jobs: Sequence[_Job], window: int
+    pool: ThreadPoolExecutor,
+    context: Context,
+    process: Callable[[_Job], Candidate | RejectedPhoto],
+    jobs: Sequence[_Job],
+    window: int,
 ) -> Iterator[Candidate | RejectedPhoto]:
     waiting: set[Future[Candidate | RejectedPhoto]] = set()
     todo = iter(jobs)
     while True:
         context.check()
         while len(waiting) < window and (job := next(todo, None)) is not None:
-            waiting.add(pool.submit(_process, context.scratch, options, job))
+            waiting.add(pool.submit(process, job))
         if not waiting:
             return
         done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -208,10 +224,45 @@ def _windowed(
             yield future.result()
 
 
-def _process(scratch: Path, options: IngestOptions, job: _Job) -> Candidate | RejectedPhoto:
-    """Decode, measure and stage one photo."""
+def _correction(
+    context: Context,
+    options: IngestOptions,
+    files: Sequence[SourceFile],
+    paired: Mapping[str, str],
+    jobs: Sequence[_Job],
+) -> Correction | None:
+    """White balance and exposure from the photo that the specification names; None where it names none."""
+    if options.colour is None:
+        return None
+    wanted = options.colour.grey.photo
+    path = path_of(wanted, [file.path for file in files])
+    if path is None:
+        raise colour_unsolved(wanted, no_such_photo(wanted, [job.file.path for job in jobs]))
+    if path in paired:
+        raise colour_unsolved(
+            wanted, f"expected a photo that is used, found one that {paired[path]} takes the place of"
+        )
+    job = next((job for job in jobs if job.file.path == path), None)
+    if job is None:
+        raise colour_unsolved(wanted, refusal_of_type(path) or "expected a photo")
+    context.progress(0.0, f"measuring the colours in {job.name}", {})
+    try:
+        photo = _read(context.scratch, options, job)[1]
+    except DigitizeError as error:
+        if error.code not in _PER_PHOTO:
+            raise
+        raise colour_unsolved(job.name, error.message) from error
+    return measure(photo.image, options.colour, job.name)
+
+
+def _process(
+    scratch: Path, options: IngestOptions, correction: Correction | None, job: _Job
+) -> Candidate | RejectedPhoto:
+    """Decode, correct, measure and stage one photo."""
     try:
         sha256, photo = _read(scratch, options, job)
+        if correction is not None:
+            photo = replace(photo, image=correction.apply(photo.image))
         if min(photo.image.size) < options.min_edge_px:
             found = f"{photo.image.width} x {photo.image.height}"
             raise DigitizeError(

@@ -19,3 +19,8 @@ def undecodable(name: str, found: str, expected: str = "a whole image file") -> 
         found: part of committed results: it must not tell where this machine keeps the file.
     """
     return DigitizeError(ReasonCode.UNDECODABLE, f"expected {expected}, found: {found[:160]}", path=name)
+
+
+def colour_unsolved(name: str, message: str, hint: str = "") -> DigitizeError:
+    """A photo that does not tell the colours of its capture."""
+    return DigitizeError(ReasonCode.COLOUR_UNSOLVED, message, hint, path=name)

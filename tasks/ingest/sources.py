@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from models.errors import DigitizeError, ReasonCode
@@ -139,6 +140,19 @@ def unique_names(paths: tuple[str, ...]) -> tuple[str, ...]:
         for path, base, key in zip(cleaned, bases, folded, strict=True)
     ]
     return _numbered(names)
+
+
+def path_of(wanted: str, paths: Sequence[str]) -> str | None:
+    """The path of the photo that the user calls by its name in the capture or by its path; None where there is none."""
+    names = unique_names(tuple(paths))
+    return next((path for path, name in zip(paths, names, strict=True) if wanted in (name, path)), None)
+
+
+def no_such_photo(wanted: str, paths: Sequence[str]) -> str:
+    """What to say of a photo that is not there, with the names that come nearest."""
+    names = unique_names(tuple(paths))
+    near = get_close_matches(wanted, names, 3, 0.5) or names[:3]
+    return f"expected a photo of the capture (such as {', '.join(near)}), found '{wanted}'"
 
 
 def unique_stems(names: tuple[str, ...]) -> tuple[str, ...]:
