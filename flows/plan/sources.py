@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.storage import open_store
+from models.colour import GreyColour, photo_of
 from models.digest import digest_of, sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.listing import list_folder, list_keys
@@ -234,9 +235,10 @@ def check_colour(spec_file: SpecFile, index: int, asset: AssetSpec, paths: Itera
         return
     from tasks.ingest.sources import no_such_photo, path_of
 
-    wanted = asset.colour.grey.photo
+    wanted = photo_of(asset.colour)
     if path_of(wanted, photos) is None:
-        place = ("assets", index, "colour", "grey", "photo")
+        kind = "grey" if isinstance(asset.colour, GreyColour) else "chart"
+        place = ("assets", index, "colour", kind, "photo")
         raise spec_file.error(place, no_such_photo(wanted, photos))
 
 

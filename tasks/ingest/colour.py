@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from models.colour import GreyColour, GreyPatch
+from models.colour import ChartColour, GreyColour, GreyPatch
+from tasks.ingest.chart import Chart, find_chart, given_chart
+from tasks.ingest.light import ByteArray, FloatArray, to_linear, to_srgb
 from tasks.ingest.refusals import colour_unsolved
-
-FloatArray = npt.NDArray[np.float64]
-ByteArray = npt.NDArray[np.uint8]
 
 CLIPPED = 250
 """Values of 8 bits from which on a sensor or its picture may have been full."""
@@ -41,7 +39,7 @@ class Correction:
     """Of red, green and blue; green is 1."""
     exposure: float
     source: str
-    """`grey patch in IMG_0012.jpg`."""
+    """`chart in IMG_0012.jpg`."""
 
     def __str__(self) -> str:
         balance = " ".join(f"{gain:.2f}" for gain in self.white_balance)
@@ -59,31 +57,36 @@ class Correction:
         return image.point(table)
 
 
-def to_linear(values: ByteArray) -> FloatArray:
-    """8-bit sRGB as light from 0 to 1."""
-    value = values / 255.0
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(light: FloatArray) -> FloatArray:
-    """Light as sRGB from 0 to 255, not rounded; clipped beyond 0 and 1."""
-    light = light.clip(0.0, 1.0)
-    return 255.0 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-
-
-def measure(image: Image.Image, reference: GreyColour, name: str) -> Correction:
+def measure(image: Image.Image, reference: GreyColour | ChartColour, name: str) -> Correction:
     """The correction that a photo tells.
 
     Args:
         image: upright RGB picture at its original size.
         name: of the photo.
 
-    Raises DigitizeError(colour_unsolved) where the patch does not tell it.
+    Raises DigitizeError(colour_unsolved) where the patch or the chart does not tell it.
     """
-    values = _grey_pixels(np.asarray(image), reference.grey, name)
+    pixels = np.asarray(image)
+    if isinstance(reference, ChartColour):
+        corners = reference.chart.corners
+        return of_chart(find_chart(pixels, name) if corners is None else given_chart(pixels, corners, name), name)
+    values = _grey_pixels(pixels, reference.grey, name)
     light = patch_light(values, "the grey patch", name)[None]
     target = np.full((1, 3), reference.reflectance)
     return _correction(light, target, light, target, f"grey patch in {name}", name)
+
+
+def of_chart(chart: Chart, name: str) -> Correction:
+    """The correction from the grey row of a chart: white balance from its patches that are neither over-exposed nor
+    too dark, exposure from neutral 6.5 and neutral 5, which must be neither."""
+    light, target, exposing = [], [], []
+    for patch, is_exposing in chart.neutrals():
+        if is_exposing or not _fault(patch.pixels):
+            light.append(patch_light(patch.pixels, f"patch {patch.name} of the chart", name))
+            target.append(patch.light)
+            exposing.append(is_exposing)
+    lights, targets, mids = np.array(light), np.array(target), np.array(exposing)
+    return _correction(lights, targets, lights[mids], targets[mids], f"chart in {name}", name)
 
 
 def _correction(
@@ -101,7 +104,7 @@ def _correction(
 
 
 def patch_light(values: ByteArray, what: str, name: str) -> FloatArray:
-    """[3] the light of a patch's pixels [N, 3]: the mean of the middle half of each channel, finer than steps of 8 bits.
+    """[3] the light of a patch's pixels [N, 3]: the mean of each channel's middle half, finer than steps of 8 bits.
 
     Raises DigitizeError(colour_unsolved) that names the patch where it is over-exposed, too dark or not even.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from models.colour import GreyColour
+from models.colour import ColourReference
 from models.raw_format import INSTALL, can_develop
 from models.record import Record
 from models.spec import MaskRole
@@ -38,7 +38,7 @@ class IngestOptions(Record):
     prefer_raw: bool = Field(default=False, exclude_if=lambda value: not value)
     """Of a raw file and the camera's own picture of the same name: whether the raw file is used. Switch it on where the
     camera's pictures are small or filtered; needs `asset-digitizer[raw]`."""
-    colour: GreyColour | None = Field(default=None, exclude_if=lambda value: value is None)
+    colour: ColourReference | None = Field(default=None, exclude_if=lambda value: value is None)
     """A surface of known colour, which the asset names under `colour`: white balance and exposure of all photos."""
     max_archive_files: int = Field(default=5000, ge=1)
     """Entries above which an archive is refused."""

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from models.artifacts import INDEX_FILE
+from models.colour import photo_of
 from models.digest import canonical_json, sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.media import Kind, kind_of
@@ -234,7 +235,7 @@ def _correction(
     """White balance and exposure from the photo that the specification names; None where it names none."""
     if options.colour is None:
         return None
-    wanted = options.colour.grey.photo
+    wanted = photo_of(options.colour)
     path = path_of(wanted, [file.path for file in files])
     if path is None:
         raise colour_unsolved(wanted, no_such_photo(wanted, [job.file.path for job in jobs]))

@@ -16,7 +16,8 @@ from models.colour import GreyColour
 from models.errors import DigitizeError, ReasonCode
 from models.spec_yaml import load_spec
 from models.stage import Stage
-from tasks.ingest.colour import measure, to_linear, to_srgb
+from tasks.ingest.colour import measure
+from tasks.ingest.light import to_linear, to_srgb
 from tasks.ingest.methods import photos
 from tests.flows.test_inputs import batch
 from tests.tasks.ingest.pictures import ingest, scene
