@@ -25,7 +25,7 @@ _TOKENS = (
         b"\xe2\x80\xae",
     ),
 )
-MOST_BYTES = 1 << 20
+MOST_BYTES, MOST_TEXT = 1 << 20, 1 << 15
 
 
 def mutated(data: bytes, other: bytes, rng: random.Random, text: bool) -> bytes:
@@ -37,7 +37,7 @@ def mutated(data: bytes, other: bytes, rng: random.Random, text: bool) -> bytes:
     """
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         ways = (*_OF_BYTES, *(_OF_TEXT * 3 if text else _OF_FIELDS))
-        data = rng.choice(ways)(data, other, rng)[:MOST_BYTES]
+        data = rng.choice(ways)(data, other, rng)[: MOST_TEXT if text else MOST_BYTES]
     return data
 
 

@@ -196,8 +196,8 @@ def _event(path: Path, world: World) -> object:
 def _request(path: Path, world: World) -> object:
     """A pushed event over a socket: the server answers, or closes, and lives."""
     port = world.http()
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(path.read_bytes())
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, suppress(ConnectionError, OSError):
+        connection.sendall(path.read_bytes())  # the server may close before all is sent
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(4096):
             pass
@@ -270,12 +270,12 @@ READERS: dict[str, Reader] = {
     "photos": Reader(0.50, seeds.photos, _photo),
     "masks": Reader(0.08, lambda: seeds.photos(turned=False), _mask),
     "videos": Reader(0.03, seeds.videos, _video),
-    "archives": Reader(0.07, seeds.archives, _archive),
+    "archives": Reader(0.09, seeds.archives, _archive),
     "poses": Reader(0.08, seeds.cameras, _poses, text=True),
     "colmap": Reader(0.05, _models, _colmap),
     "meshes": Reader(0.03, seeds.meshes, _mesh, text=True),
     "truth": Reader(0.02, _truths, _truth, text=True),
-    "specifications": Reader(0.05, _as(".yaml", seeds.specifications), _specification, text=True),
+    "specifications": Reader(0.03, _as(".yaml", seeds.specifications), _specification, text=True),
     "manifests": Reader(0.03, _as(".json", seeds.manifests), _manifest, text=True),
     "events": Reader(0.02, _as(".json", seeds.events), _event, text=True),
     "requests": Reader(0.01, _as(".http", seeds.requests), _request, text=True),

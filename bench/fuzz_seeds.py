@@ -20,6 +20,7 @@ from models.digest import canonical_json
 from models.mesh.io import write_ply
 from models.mesh.mesh import Mesh
 from tasks.sample.scenes import ring_cameras
+from tests.tasks.ingest.raws import dng
 from tests.tasks.pose import camera_writers
 
 SIZE = (48, 36)
@@ -74,6 +75,8 @@ def photos(turned: bool = True) -> Iterator[tuple[str, bytes]]:
         buffer = io.BytesIO()
         each.save(buffer, formats[suffix], **options)
         yield suffix, buffer.getvalue()
+    if turned:  # a mask is no raw file
+        yield ".dng", dng(np.asarray(image))
     buffer = io.BytesIO()
     image.save(buffer, "MPO", save_all=True, append_images=[picture(1, (24, 18))])
     yield ".jpg", buffer.getvalue()

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.tasks.ingest.raws import save_dng
+
 SIZE = (480, 360)
 VIEWS = 4
 Write = Callable[[Path], object]
@@ -118,6 +120,11 @@ def formats() -> Iterator[Input]:
     yield Input("wrong-suffix", lambda f: plain(f, "a{}.png", format="JPEG"))
     yield Input("several-pages", several_pages, words="picture 2 of 2, the largest, is used")
     yield Input("mpo", lambda f: written(f, "a{}.jpg".format, mpo))
+
+
+def raws(folder: Path, pattern: str = "IMG_{}.dng") -> None:
+    """As a camera's sensor records them."""
+    written(folder, pattern.format, lambda image, path: save_dng(path, np.asarray(image)))
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -289,7 +296,17 @@ def layouts() -> Iterator[Input]:
     yield among("pipe", lambda f: os.mkfifo(f / "pipe.jpg"), "a pipe")
     yield among("circle", lambda f: (f / "again").symlink_to(f), "a link to a folder that is read already")
     for suffix in ("dng", "cr2", "cr3", "nef", "arw", "raf", "rw2", "orf", "pef", "srw"):
-        yield among(f"raw-{suffix}", put(f"IMG_9.{suffix.upper()}"), "raw file")
+        yield among(f"raw-{suffix}", put(f"IMG_9.{suffix.upper()}"), "expected a whole raw file")
+
+    def pairs(folder: Path) -> None:
+        plain(folder)
+        raws(folder)
+
+    yield Input("raw-dng", raws, like_db=20.0)
+    yield Input("raw-dng-upper", lambda f: raws(f, "_DSC{}.DNG"), like_db=20.0)
+    yield Input("raw-dng-as-tif", lambda f: raws(f, "IMG_{}.tif"), words="a raw photo (DNG), developed", like_db=20.0)
+    yield Input("raw-jpeg-as-dng", lambda f: plain(f, "IMG_{}.dng", format="JPEG"), words="no raw photo but")
+    yield Input("raw-and-jpeg", pairs, words="the raw file of IMG_0.jpg")
     for name, words in {
         "clip.mp4": "a video",
         "more.zip": "an archive",

@@ -28,6 +28,7 @@ class ReasonCode(StrEnum):
     IMAGE_BOMB = "image_bomb"
     TOO_FEW_IMAGES = "too_few_images"
     MASK_MISMATCH = "mask_mismatch"
+    COLOUR_UNSOLVED = "colour_unsolved"
     NETWORK_INVALID = "network_invalid"
     # camera poses
     WRONG_MASKS = "wrong_masks"
@@ -85,6 +86,7 @@ HINTS: dict[ReasonCode, str] = {
     ReasonCode.IMAGE_BOMB: "The picture claims more pixels than any camera delivers: remove it.",
     ReasonCode.TOO_FEW_IMAGES: "Photograph the object from at least 20 directions, in rings around it.",
     ReasonCode.MASK_MISMATCH: "Give each mask the name of its photo and the photo's size in pixels.",
+    ReasonCode.COLOUR_UNSOLVED: "Mark a neutral surface that is neither over-exposed nor dark, or photograph the chart larger, evenly lit and without reflections.",
     ReasonCode.NETWORK_INVALID: "Give an ONNX network that docs/spec.md describes under `masks`, whole and in one file; `digitize doctor SPEC` tries it.",
     ReasonCode.WRONG_MASKS: (
         "Look at the masks beside the photos: white must be the object (`role: object`). "

@@ -5,8 +5,12 @@ Whoever looks at a capture asks here: `init`, the planner, ingest, places of cap
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import PurePath, PurePosixPath
+
+from models.raw_format import can_develop, raw_format
 
 PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif", ".hif"}
@@ -90,6 +94,38 @@ def is_photo(name: str | PurePath) -> bool:
     return PurePath(name).suffix.lower() in PHOTO_SUFFIXES
 
 
+def developed_beside(paths: Iterable[str]) -> dict[str, str]:
+    """The raw photos beside which the same folder holds a developed picture of the same stem, and that picture.
+
+    Cameras write both of one exposure.
+
+    >>> developed_beside(["a/IMG_1.CR2", "a/img_1.jpg", "b/IMG_1.JPG", "a/IMG_2.CR2"])
+    {'a/IMG_1.CR2': 'a/img_1.jpg'}
+    """
+    pictures: dict[str, str] = {}
+    raws = []
+    for path in sorted(paths):
+        kind = kind_of(path)
+        if kind is Kind.PHOTO:
+            pictures.setdefault(_without_suffix(path), path)
+        elif kind is Kind.RAW:
+            raws.append(path)
+    return {path: pictures[_without_suffix(path)] for path in raws if _without_suffix(path) in pictures}
+
+
+def _without_suffix(path: str) -> str:
+    pure = PurePosixPath(path)
+    return str(pure.parent / pure.stem.casefold())
+
+
+def count_photos(paths: Iterable[str]) -> int:
+    """How many photos there are by their names: a raw file and its developed picture are one; raw files count where
+    their reader is installed."""
+    names = list(paths)
+    raws = {path for path in names if kind_of(path) is Kind.RAW} - set(developed_beside(names))
+    return sum(is_photo(path) for path in names) + (len(raws) if can_develop() else 0)
+
+
 def is_archive(name: str | PurePath) -> bool:
     """Whether a file's name is that of an archive that is read."""
     return kind_of(PurePath(name).name) is Kind.ARCHIVE
@@ -114,14 +150,20 @@ _SIGNATURES = (
 )
 
 
-def what_is(head: bytes) -> str:
-    """What a file is by its first bytes, for messages.
+HEAD = 4096
+"""First bytes of a file that tell most surely what it is."""
 
-    >>> what_is(b"7z\\xbc\\xaf\\x27\\x1c..."), what_is(b""), what_is(b"hello")
-    ('a 7z archive', 'an empty file', 'a file of an unknown kind')
+
+def what_is(head: bytes) -> str:
+    """What a file is by its first bytes, for messages; `HEAD` of them tell raw photos from other TIFF files.
+
+    >>> what_is(b"7z\\xbc\\xaf\\x27\\x1c..."), what_is(b""), what_is(b"hello"), what_is(b"IIRO....")
+    ('a 7z archive', 'an empty file', 'a file of an unknown kind', 'a raw photo (ORF of Olympus)')
     """
     if not head:
         return "an empty file"
+    if raw := raw_format(io.BytesIO(head)):
+        return f"a raw photo ({raw})"
     if head[4:8] == b"ftyp":
         return "an HEIC photo or a video"
     return next((words for start, words in _SIGNATURES if head.startswith(start)), "a file of an unknown kind")

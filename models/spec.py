@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from models.capture_kind import CaptureKind
+from models.colour import ColourReference
 from models.quality import Gate, Verdict
 from models.record import Record
 from models.scale import NONE
@@ -201,6 +202,8 @@ class AssetSpec(Record):
     masks: MaskChoice = AutomaticMasks.AUTO
     """A folder of masks, or how to find the object without any."""
     poses: KnownPoses | None = None
+    colour: ColourReference | None = None
+    """White balance and exposure of all photos, from a surface that one of them shows."""
     scale: Scale
     truth: str | None = None
     """A folder with the true `mesh.ply` and `cameras.json`, to score against."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from flows.plan.committed import AssetPlan
-from models.media import is_archive, is_photo
+from models.media import count_photos, is_archive, is_photo
 from models.results import ArtifactRef, Done
 from models.stage import Stage
 
@@ -33,11 +33,11 @@ def committed_photos(done: Done) -> int:
 
 
 def _given_photos(source: ArtifactRef) -> int:
-    count = sum(is_photo(file.path) for file in source.files)
+    count = count_photos(file.path for file in source.files)
     if count == 0 and is_archive(source.uri) and "://" not in source.uri:
         try:
             with ZipFile(source.uri) as archive:
-                count = sum(is_photo(name) for name in archive.namelist())
+                count = count_photos(archive.namelist())
         except (BadZipFile, OSError):
             count = 0
     return count or _UNKNOWN_PHOTOS

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from models.artifacts import TRUTH_CAMERAS_FILE, TRUTH_MESH_FILE
 from models.digest import sha256_bytes
 from models.listing import Listed, Passed, is_own, list_folder, readable
-from models.media import MASK_FOLDERS, Kind, kind_of
+from models.media import MASK_FOLDERS, Kind, developed_beside, kind_of
+from models.raw_format import EXTRA, can_develop
 
 _POSES = {"transforms.json": "transforms", "cameras.json": "cameras"}
 _MOST_LOST = 1 / 3
@@ -98,15 +99,14 @@ def _add_folder(folder: Path, root: Path, found: Found) -> None:
         found.passed.append(Passed(f"{_relative(folder, root)}/", f"not readable: {error.strerror}"))
         return
     below = "" if folder == root else f"{_relative(folder, root)}/"
-    photos = listing.of_kinds(Kind.PHOTO)
-    others = [each for each in listing.files if each.kind is not Kind.PHOTO]
+    photos = listing.of_kinds(Kind.PHOTO, Kind.RAW)
+    others = [each for each in listing.files if each not in photos]
     if not photos:
         whole = listing.of_kinds(Kind.ARCHIVE, Kind.VIDEO)
         found.captures += [_of_file(each, folder, below, len(whole)) for each in whole]
         others = [each for each in others if each not in whole]
         if not whole and below:
-            raw = f"; {len(others)} raw photos" if any(each.kind is Kind.RAW for each in others) else ""
-            found.passed.append(Passed(below, f"no photos in it{raw}"))
+            found.passed.append(Passed(below, "no photos in it"))
             others = []
     else:
         found.captures.append(_of_folder(folder, root, photos))
@@ -119,13 +119,13 @@ def _add_folder(folder: Path, root: Path, found: Found) -> None:
     ]
 
 
-def _of_folder(folder: Path, root: Path, photos: Iterable[Listed]) -> Capture:
+def _of_folder(folder: Path, root: Path, photos: Sequence[Listed]) -> Capture:
     names = [PurePosixPath(each.path) for each in photos]
     folders = sorted({str(name.parent) for name in names})
     common = folder / _common([name.parent for name in names])
     masks = next((path for base in (common, folder, common.parent) if (path := _masks(base, root, names))), None)
     poses = next((folder / name for name in _POSES if (folder / name).is_file()), None)
-    about = f"{len(names)} photo{'s' if len(names) > 1 else ''}"
+    about = _about(photos)
     if len(folders) > 1:
         about += f" in {len(folders)} folders"
     return Capture(
@@ -136,6 +136,18 @@ def _of_folder(folder: Path, root: Path, photos: Iterable[Listed]) -> Capture:
         poses=_relative(poses, root) if poses else None,
         poses_format=_POSES[poses.name] if poses else "transforms",
     )
+
+
+def _about(photos: Sequence[Listed]) -> str:
+    """`34 photos`, with a word about raw files."""
+    twins = developed_beside(each.path for each in photos)
+    raws = sum(each.kind is Kind.RAW for each in photos) - len(twins)
+    count = len(photos) - len(twins)
+    about = f"{count} photo{'s' if count > 1 else ''}"
+    if raws:
+        about += f", {raws} raw" if raws < count else ", raw"
+        about += "" if can_develop() else f" (needs {EXTRA})"
+    return about + (f", {len(twins)} with a raw file beside it" if twins else "")
 
 
 def _of_file(file: Listed, folder: Path, below: str, count: int) -> Capture:
@@ -162,7 +174,7 @@ def _is_truth(folder: Path) -> str:
 
 
 def _has_photos(folder: Path) -> bool:
-    return any(kind_of(path.name) is Kind.PHOTO and path.is_file() for path in folder.iterdir())
+    return any(kind_of(path.name) in (Kind.PHOTO, Kind.RAW) and path.is_file() for path in folder.iterdir())
 
 
 def _common(folders: list[PurePosixPath]) -> PurePosixPath:

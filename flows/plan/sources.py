@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.storage import open_store
+from models.colour import GreyColour, photo_of
 from models.digest import digest_of, sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.listing import list_folder, list_keys
 from models.media import CAMERA_SUFFIXES, Kind, kind_of
+from models.raw_format import INSTALL, can_develop
 from models.results import ArtifactRef, FileRef
 from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile
@@ -44,6 +46,8 @@ class Reading:
 Refer = Callable[[str, Reading], ArtifactRef]
 """What lies at a uri, by content: `source_ref`, or one that remembers."""
 _PHOTOS = frozenset({"photos", "masks"})
+_READ_WITHOUT = (Kind.PHOTO, Kind.VIDEO, Kind.ARCHIVE)
+"""Kinds of files that need no reader of raw files."""
 
 
 def given_places(asset: AssetSpec) -> dict[str, tuple[str, Place]]:
@@ -93,8 +97,8 @@ def find_sources(
     Args:
         read: the external inputs that the asset's methods ask for.
 
-    Raises DigitizeError(source_not_found, source_empty, or checksum_mismatch for a network for masks) with the
-    specification's line.
+    Raises DigitizeError(source_not_found, source_empty, missing_dependency for a capture of raw files alone, or
+    checksum_mismatch for a network for masks) with the specification's line.
     """
     places = given_places(asset)
     others = other_places(spec_file, asset)
@@ -111,8 +115,12 @@ def find_sources(
                 uri = spec_file.resolve(location)
                 check_place(uri, photos=name == "photos")
                 sources[name] = (refer or source_ref)(uri, reading_of(name, others))
+                if name == "photos":
+                    check_raw_reader(file.path for file in sources[name].files)
         except DigitizeError as error:
             raise spec_file.error(("assets", index, *place), error.message, error.code, error.hint) from error
+    if "photos" in sources:
+        check_colour(spec_file, index, asset, (file.path for file in sources["photos"].files))
     return sources
 
 
@@ -216,6 +224,40 @@ def check_place(uri: str, photos: bool = False) -> None:
     if photos and kind_of(uri.rpartition("/")[2]) in (Kind.PHOTO, Kind.RAW) and (found or Path(uri).is_file()):
         hint = "Give the folder that holds the photos: one photo alone has no depth."
         raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, "expected a folder of photos, found one photo", hint)
+
+
+def check_colour(spec_file: SpecFile, index: int, asset: AssetSpec, paths: Iterable[str]) -> None:
+    """Refuse a surface of known colour in a photo that the capture does not have.
+
+    Args:
+        paths: of the capture's files. What is in an archive or a video shows when it is taken in.
+
+    Raises DigitizeError(spec_invalid) with file and line.
+    """
+    photos = [path for path in paths if kind_of(path) in (Kind.PHOTO, Kind.RAW)]
+    if asset.colour is None or not photos:
+        return
+    from tasks.ingest.sources import no_such_photo, path_of
+
+    wanted = photo_of(asset.colour)
+    if path_of(wanted, photos) is None:
+        kind = "grey" if isinstance(asset.colour, GreyColour) else "chart"
+        place = ("assets", index, "colour", kind, "photo")
+        raise spec_file.error(place, no_such_photo(wanted, photos))
+
+
+def check_raw_reader(paths: Iterable[str]) -> None:
+    """Refuse a capture of raw files alone where nothing reads them.
+
+    Raises DigitizeError(missing_dependency).
+    """
+    names = list(paths)
+    kinds = [kind_of(name) for name in names]
+    if can_develop() or Kind.RAW not in kinds or any(kind in _READ_WITHOUT for kind in kinds):
+        return
+    first = names[kinds.index(Kind.RAW)]
+    message = f"expected rawpy, which reads raw files, found none; {kinds.count(Kind.RAW)} photos are such ({first})"
+    raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message, INSTALL)
 
 
 def _local_files(path: Path, reading: Reading) -> dict[str, Path]:

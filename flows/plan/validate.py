@@ -10,9 +10,10 @@ from flows.plan.captures import example_of
 from flows.plan.chains import resolve, stage_mistakes
 from flows.plan.committed import Chain
 from flows.plan.photo_names import unknown_names
-from flows.plan.sources import check_place, given_places, network_ref
+from flows.plan.sources import check_colour, check_place, check_raw_reader, given_places, network_ref
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
+from models.listing import list_folder
 from models.spec import PACKAGE, AssetSpec
 from models.spec_yaml import SpecFile, load_spec
 from tasks.mask.options import NETWORK
@@ -116,7 +117,25 @@ def _missing_sources(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[
         elif Path(uri).is_dir() and not any(Path(uri).iterdir()):
             message = f"expected at least one file, found none in {uri}"
             errors.append(spec_file.error(("assets", index, *where), message, ReasonCode.SOURCE_EMPTY))
+        elif name == "photos":
+            names = _names(uri)
+            try:
+                check_raw_reader(names)
+            except DigitizeError as error:
+                errors.append(spec_file.error(("assets", index, *where), error.message, error.code, error.hint))
+            try:
+                check_colour(spec_file, index, asset, names)
+            except DigitizeError as error:
+                errors.append(error)
     return errors
+
+
+def _names(uri: str) -> list[str]:
+    """The names of the photos in a local folder; none for other places."""
+    try:
+        return [each.path for each in list_folder(Path(uri)).files] if Path(uri).is_dir() else []
+    except OSError:
+        return []  # the plan says so
 
 
 def _nothing(spec_file: SpecFile, location: str) -> str:

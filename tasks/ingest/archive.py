@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from models.errors import DigitizeError, ReasonCode
-from models.media import Kind, kind_of, what_is
+from models.media import HEAD, Kind, kind_of, what_is
 
 MAX_RATIO = 200.0
 """Unpacked over packed size of one entry. Photos reach 1.1, uncompressed TIFF scans of plain backdrops 50."""
@@ -127,7 +127,7 @@ def list_archive(path: Path) -> tuple[str, ...] | None:
 
 def _no_archive(path: Path, wanted: str, error: Exception) -> DigitizeError:
     with path.open("rb") as file:
-        found = what_is(file.read(16))
+        found = what_is(file.read(HEAD))
     hint = "Copy or download it again: it ends too early, or was changed."
     if found not in ("a zip archive", "a gzip file", "a bzip2 file", "an xz file"):
         hint = "Pack the photos as zip or tar; another name does not make another format."

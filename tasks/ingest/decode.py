@@ -16,7 +16,10 @@ import pillow_heif
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from models.errors import DigitizeError, ReasonCode
+from models.media import HEAD, Kind, kind_of, what_is
+from tasks.ingest import raw
 from tasks.ingest.exif import CameraFacts, read_camera
+from tasks.ingest.refusals import image_bomb, undecodable
 
 JPEG_QUALITY = 97
 
@@ -63,9 +66,20 @@ def decode(path: Path, name: str, max_pixels: int) -> Decoded:
         name: what errors call the file.
         max_pixels: larger pictures are refused by their header, before any pixel is decoded.
 
-    Raises DigitizeError(image_bomb, undecodable or unsupported_format).
+    What a file is, its content says: a raw photo under another suffix is developed, and a JPEG that calls itself a raw
+    photo is read as a JPEG.
+
+    Raises DigitizeError(image_bomb, undecodable, unsupported_format or missing_dependency).
     """
-    return _finished(*_load(path, name, max_pixels), name)
+    named_raw, found_raw = kind_of(name) is Kind.RAW, raw.format_of(path)
+    if found_raw:
+        developed = raw.develop(path, name, max_pixels)
+        note = "" if named_raw else f"a raw photo ({found_raw}), developed"
+        return Decoded(developed.image, None, developed.camera, "; ".join(filter(None, (note, developed.note))))
+    image, camera, note = _load(path, name, max_pixels)
+    if named_raw:
+        note = "; ".join(filter(None, (f"no raw photo but a picture of format {image.format}", note)))
+    return _finished(image, camera, note, name)
 
 
 def _finished(image: Image.Image, camera: CameraFacts, note: str, name: str) -> Decoded:
@@ -128,22 +142,24 @@ def _load(path: Path, name: str, max_pixels: int) -> tuple[Image.Image, CameraFa
             image = _open(file)
             note = _to_largest(image)
             if image.width * image.height > max_pixels:
-                raise _bomb(name, max_pixels, f"{image.width} x {image.height}")
+                raise image_bomb(name, max_pixels, f"{image.width} x {image.height}")
             image.load()
             camera = read_camera(image)
         if image.format == "HEIF":
             camera = replace(camera, orientation=_heif_orientation(path, image))
     except Image.DecompressionBombError as error:
-        raise _bomb(name, max_pixels, str(error)) from error
+        raise image_bomb(name, max_pixels, str(error)) from error
     except (*_DAMAGED, struct.error, zlib.error) as error:
-        # Messages are part of committed results: they must not tell where this machine keeps the file.
-        text = "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DigitizeError(
-            ReasonCode.UNDECODABLE,
-            f"expected a whole image file, found: {text.replace(str(path), name)[:160]}",
-            path=name,
-        ) from error
+        text = _found(path) if isinstance(error, UnidentifiedImageError) else str(error)
+        expected = "a whole raw file" if kind_of(name) is Kind.RAW else "a whole image file"
+        raise undecodable(name, text.replace(str(path), name), expected) from error
     return image, camera, note
+
+
+def _found(path: Path) -> str:
+    """What a file is that holds no picture of a known kind."""
+    with path.open("rb") as file:
+        return f"no known image format ({what_is(file.read(HEAD))})"
 
 
 def _to_largest(image: Image.Image) -> str:
@@ -165,15 +181,11 @@ def _open(file: BinaryIO) -> Image.Image:
     with _OPENING, warnings.catch_warnings():
         # Pillow warns from a fixed size on; `max_pixels` decides here.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # ... and of a TIFF that ends too early, which its pixels tell anyway.
+        warnings.simplefilter("ignore", UserWarning)
         if "HEIF" not in Image.OPEN:
             pillow_heif.register_heif_opener()
         return Image.open(file, formats=_FORMATS)
-
-
-def _bomb(name: str, max_pixels: int, found: str) -> DigitizeError:
-    return DigitizeError(
-        ReasonCode.IMAGE_BOMB, f"expected at most {max_pixels} pixels, the header says {found}", path=name
-    )
 
 
 def _heif_orientation(path: Path, image: Image.Image) -> int:

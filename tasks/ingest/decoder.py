@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from models.errors import DigitizeError, ReasonCode
 from models.photos import RejectedPhoto
+from tasks.ingest.colour import Correction
 from tasks.ingest.measure import THUMB_PX
+from tasks.ingest.refusals import colour_unsolved
 from tasks.ingest.select import Candidate
 from tasks.ingest.staging import PhotoTask
 from tasks.ingest.video import VideoLimits
@@ -77,6 +80,15 @@ class Decoder:
                 return RejectedPhoto.model_validate(answer["rejected"])
             return _candidate(answer["candidate"])
         raise AssertionError("unreachable")
+
+    def colours(self, task: PhotoTask) -> Correction:
+        """`tasks.ingest.staging.measure_colours` in the child. Raises DigitizeError(colour_unsolved) where it does not
+        survive."""
+        try:
+            answer = self.ask({"colours": task.model_dump(mode="json")}, PHOTO_SECONDS)
+        except DecoderError as death:
+            raise colour_unsolved(task.name, f"its decoder does not survive the photo: {death}") from death
+        return TypeAdapter(Correction).validate_python(answer["correction"])
 
     def frames(self, path: Path, folder: Path, limits: VideoLimits, threads: int, seconds: float) -> list[Path]:
         """`tasks.ingest.video.extract_frames` in the child. Raises DigitizeError(undecodable) where it does not

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +18,7 @@ from models.malloc import keep_freed_memory
 from models.photos import RejectedPhoto
 from tasks.ingest.decoder import _LENGTH, packed
 from tasks.ingest.select import Candidate
-from tasks.ingest.staging import PhotoTask, stage_photo
+from tasks.ingest.staging import PhotoTask, measure_colours, stage_photo
 from tasks.ingest.video import VideoLimits, extract_frames
 
 _PR_SET_PDEATHSIG = 1
@@ -60,6 +61,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         if "photo" in request:
             return _photo(PhotoTask.model_validate(request["photo"]))
+        if "colours" in request:
+            return {"correction": asdict(measure_colours(PhotoTask.model_validate(request["colours"])))}
         given = request["video"]
         limits = VideoLimits(**given["limits"])
         frames = extract_frames(Path(given["path"]), Path(given["folder"]), limits, lambda: None, given["threads"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from PIL import Image
 
-_EXIF_IFD = 0x8769
+EXIF_IFD = 0x8769
 _MAKE, _MODEL, _ORIENTATION = 0x010F, 0x0110, 0x0112
 _FOCAL_MM, _FOCAL_35MM = 0x920A, 0xA405
 _PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
@@ -42,20 +43,25 @@ def read_camera(image: Image.Image) -> CameraFacts:
     """
     try:
         exif = image.getexif()
-        tags = dict(exif) | dict(exif.get_ifd(_EXIF_IFD))
+        tags = dict(exif) | dict(exif.get_ifd(EXIF_IFD))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error, OverflowError):
         return CameraFacts()
+    return camera_of(tags, image.width, image.height)
+
+
+def camera_of(tags: Mapping[int, object], width: int, height: int) -> CameraFacts:
+    """The facts that the fields of EXIF tell of a `width` x `height` picture."""
     focal_mm = _number(tags.get(_FOCAL_MM))
     orientation = tags.get(_ORIENTATION, 1)
     focal_name = f"{focal_mm:g}" if focal_mm else ""
     return CameraFacts(
         device=f"{_text(tags.get(_MAKE))}|{_text(tags.get(_MODEL))}|{focal_name}",
-        focal_px=focal_in_pixels(tags, image.width, image.height),
+        focal_px=focal_in_pixels(tags, width, height),
         orientation=orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
     )
 
 
-def focal_in_pixels(tags: dict[int, object], width: int, height: int) -> float | None:
+def focal_in_pixels(tags: Mapping[int, object], width: int, height: int) -> float | None:
     """Focal length in pixels of a `width` x `height` picture, or None where the tags do not tell it.
 
     FocalLengthIn35mmFilm is defined by the diagonal (CIPA DCG-001: 43.27 mm), so resizing does not matter to it; the

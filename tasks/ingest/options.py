@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from models.colour import ColourReference
+from models.raw_format import INSTALL, can_develop
 from models.record import Record
 from models.spec import MaskRole
 
@@ -33,7 +35,19 @@ class IngestOptions(Record):
     """Photos that a second of video gives at most. Raise it when the camera moves fast."""
     mask_role: MaskRole = MaskRole.OBJECT
     """What the white part of given masks is: the object, or what is to be ignored."""
+    prefer_raw: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Of a raw file and the camera's own picture of the same name: whether the raw file is used. Switch it on where the
+    camera's pictures are small or filtered; needs `asset-digitizer[raw]`."""
+    colour: ColourReference | None = Field(default=None, exclude_if=lambda value: value is None)
+    """A surface of known colour, which the asset names under `colour`: white balance and exposure of all photos."""
     max_archive_files: int = Field(default=5000, ge=1)
     """Entries above which an archive is refused."""
     max_archive_gb: float = Field(default=20.0, gt=0.0)
     """Unpacked size in GB above which an archive is refused."""
+
+    @field_validator("prefer_raw")
+    @classmethod
+    def _has_reader(cls, prefer_raw: bool) -> bool:
+        if prefer_raw and not can_develop():
+            raise ValueError(f"expected rawpy, which reads raw files, found none. {INSTALL}")
+        return prefer_raw

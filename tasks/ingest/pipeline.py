@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from models.artifacts import INDEX_FILE
+from models.colour import photo_of
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
+from models.media import Kind, kind_of
 from models.photos import IngestedPhoto, PhotoIndex, RejectedPhoto
 from models.quality import Verdict
+from models.raw_format import INSTALL
 from models.results import Reason, StageResult
 from tasks.context import Context
 from tasks.ingest.archive import ArchiveLimits
+from tasks.ingest.colour import Correction
 from tasks.ingest.decoder import Decoder
 from tasks.ingest.masks import match_masks
 from tasks.ingest.options import IngestOptions
+from tasks.ingest.refusals import colour_unsolved
 from tasks.ingest.select import Candidate, Rules, select
 from tasks.ingest.source_file import SourceFile
 from tasks.ingest.sources import (
     SourceLimits,
     natural_key,
+    no_such_photo,
     open_source,
+    passed_over,
+    path_of,
     refusal_of_type,
     unique_names,
     unique_stems,
@@ -59,26 +67,30 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
     with ExitStack() as stack:
         limits = _limits(options)
         files = stack.enter_context(open_source(context, "photos", limits))
+        paired = passed_over(files, options.prefer_raw)
         masks: dict[str, SourceFile] = {}
         if "masks" in context.request.inputs:
             given = stack.enter_context(open_source(context, "masks", limits))
             names = dict(zip((file.path for file in files), unique_names(tuple(f.path for f in files)), strict=True))
-            names = {path: name for path, name in names.items() if refusal_of_type(path) is None}
+            names = {path: name for path, name in names.items() if refusal_of_type(path) is None and path not in paired}
             masks = match_masks(list(names), given, context.input("masks").uri, list(names.values()))
-        jobs, refused = _plan(files, masks)
-        candidates, undecoded = _decode_all(context, options, jobs)
+        jobs, refused = _plan(files, masks, paired)
+        with _decoders(context, options) as decoders:
+            correction = _correction(context, options, files, paired, jobs, decoders[0])
+            candidates, undecoded = _decode_all(context, options, jobs, correction, decoders)
         _refuse_wrong_masks(jobs, undecoded)
     rules = Rules(options.reject_odd_sizes, options.reject_duplicates, options.blur_ratio)
     kept, left_out = select(candidates, rules)
     rejected = sorted((*refused, *undecoded, *left_out), key=lambda photo: natural_key(photo.name))
     index = PhotoIndex(photos=tuple(_store(context, candidate) for candidate in kept), rejected=tuple(rejected))
+    _check_reader(index, options.min_photos)
     context.output.mkdir(parents=True, exist_ok=True)
     (context.output / INDEX_FILE).write_bytes(canonical_json(index))
     context.progress(1.0, f"{len(index.photos)} of {len(files)} photos usable", {"photos": len(index.photos)})
-    return judge(index, options.min_photos, len(masks))
+    return judge(index, options.min_photos, len(masks), correction)
 
 
-def judge(index: PhotoIndex, min_photos: int, masks_given: int) -> StageResult:
+def judge(index: PhotoIndex, min_photos: int, masks_given: int, correction: Correction | None = None) -> StageResult:
     """Facts about the set, and `reject` when too few photos are usable."""
     counts = Counter(str(photo.code) for photo in index.rejected)
     facts: dict[str, Any] = {
@@ -92,7 +104,11 @@ def judge(index: PhotoIndex, min_photos: int, masks_given: int) -> StageResult:
         "megapixels": round(sum(photo.width * photo.height for photo in index.photos) / 1e6, 3),
         "source_megapixels": round(sum(p.source_width * p.source_height for p in index.photos) / 1e6, 3),
     }
-    if notes := [f"{photo.name}: {photo.note}" for photo in index.photos if photo.note]:
+    notes = [f"{photo.name}: {photo.note}" for photo in index.photos if photo.note]
+    if correction is not None:
+        facts["colour"] = asdict(correction)
+        notes.insert(0, str(correction))
+    if notes:
         facts["notes"] = notes[:_MAX_REASONS]
     if len(index.photos) >= min_photos:
         return StageResult(facts=facts)
@@ -122,36 +138,70 @@ def _limits(options: IngestOptions) -> SourceLimits:
     )
 
 
-def _plan(files: Sequence[SourceFile], masks: dict[str, SourceFile]) -> tuple[list[_Job], list[RejectedPhoto]]:
+def _plan(
+    files: Sequence[SourceFile], masks: dict[str, SourceFile], paired: Mapping[str, str]
+) -> tuple[list[_Job], list[RejectedPhoto]]:
     names = unique_names(tuple(file.path for file in files))
-    stems = unique_stems(names)
-    jobs, refused = [], []
-    for file, name, stem in zip(files, names, stems, strict=True):
-        message = refusal_of_type(file.path)
-        if message is None:
-            jobs.append(_Job(file, name, stem, masks.get(file.path)))
+    name_of = dict(zip((file.path for file in files), names, strict=True))
+    used, refused = [], []
+    for file, name in zip(files, names, strict=True):
+        if file.path in paired:
+            twin = name_of[paired[file.path]]
+            message = f"the raw file of {twin}" if kind_of(file.path) is Kind.RAW else f"the camera's picture of {twin}"
+            refused.append(RejectedPhoto(name=name, code=ReasonCode.DUPLICATE, message=message))
+        elif (why := refusal_of_type(file.path)) is None:
+            used.append((file, name))
         else:
-            refused.append(RejectedPhoto(name=name, code=ReasonCode.UNSUPPORTED_FORMAT, message=message))
-    return jobs, refused
+            raw = kind_of(file.path) is Kind.RAW
+            code = ReasonCode.MISSING_DEPENDENCY if raw else ReasonCode.UNSUPPORTED_FORMAT
+            refused.append(RejectedPhoto(name=name, code=code, message=why))
+    stems = unique_stems(tuple(name for _, name in used))
+    return [
+        _Job(file, name, stem, masks.get(file.path)) for (file, name), stem in zip(used, stems, strict=True)
+    ], refused
+
+
+def _check_reader(index: PhotoIndex, min_photos: int) -> None:
+    """Fail, rather than reject, a set that only lacks the reader of its raw files: it would be rejected for good."""
+    raws = [photo.name for photo in index.rejected if photo.code is ReasonCode.MISSING_DEPENDENCY]
+    if raws and len(index.photos) < min_photos:
+        found = f"{len(index.photos)} of {len(index.photos) + len(index.rejected)}"
+        named = f"{', '.join(raws[:_NAMED_IN_SUMMARY])}{', ...' * (len(raws) > _NAMED_IN_SUMMARY)}"
+        message = f"expected at least {min_photos} usable photos, found {found}: {len(raws)} need rawpy ({named})"
+        raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message, INSTALL)
+
+
+@contextmanager
+def _decoders(context: Context, options: IngestOptions) -> Iterator[list[Decoder]]:
+    """A child process a thread; they start when they are asked."""
+    every = [Decoder(options.max_pixels, context.check) for _ in range(max(1, context.threads))]
+    try:
+        yield every
+    finally:
+        for decoder in every:
+            decoder.close()
 
 
 def _decode_all(
-    context: Context, options: IngestOptions, jobs: Sequence[_Job]
+    context: Context,
+    options: IngestOptions,
+    jobs: Sequence[_Job],
+    correction: Correction | None,
+    decoders: Sequence[Decoder],
 ) -> tuple[list[Candidate], list[RejectedPhoto]]:
     """All jobs on `context.threads` threads; two jobs a thread at most are under way, so memory stays bounded."""
     results: dict[str, Candidate | RejectedPhoto] = {}
-    threads = max(1, context.threads)
-    decoders: SimpleQueue[Decoder] = SimpleQueue()
-    every = [Decoder(options.max_pixels, context.check) for _ in range(threads)]
-    for each in every:
-        decoders.put(each)
+    threads = len(decoders)
+    free: SimpleQueue[Decoder] = SimpleQueue()
+    for each in decoders:
+        free.put(each)
 
     def one(job: _Job) -> Candidate | RejectedPhoto:
-        decoder = decoders.get()
+        decoder = free.get()
         try:
-            return _process(context.scratch, options, job, decoder)
+            return _process(context.scratch, options, job, correction, decoder)
         finally:
-            decoders.put(decoder)
+            free.put(decoder)
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
     try:
@@ -161,8 +211,6 @@ def _decode_all(
             context.progress(share, f"read {len(results)} of {len(jobs)} photos", {"read": len(results)})
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        for decoder in every:
-            decoder.close()
     ordered = [results[job.name] for job in jobs]
     return (
         [result for result in ordered if isinstance(result, Candidate)],
@@ -201,11 +249,38 @@ def _windowed(
             yield future.result()
 
 
-def _process(scratch: Path, options: IngestOptions, job: _Job, decoder: Decoder) -> Candidate | RejectedPhoto:
-    """One photo through a child process."""
+def _correction(
+    context: Context,
+    options: IngestOptions,
+    files: Sequence[SourceFile],
+    paired: Mapping[str, str],
+    jobs: Sequence[_Job],
+    decoder: Decoder,
+) -> Correction | None:
+    """White balance and exposure from the photo that the specification names; None where it names none."""
+    if options.colour is None:
+        return None
+    wanted = photo_of(options.colour)
+    path = path_of(wanted, [file.path for file in files])
+    if path is None:
+        raise colour_unsolved(wanted, no_such_photo(wanted, [job.file.path for job in jobs]))
+    if path in paired:
+        why = f"expected a photo that is used, found one that {paired[path]} takes the place of"
+        raise colour_unsolved(wanted, why)
+    job = next((job for job in jobs if job.file.path == path), None)
+    if job is None:
+        raise colour_unsolved(wanted, refusal_of_type(path) or "expected a photo")
+    context.progress(0.0, f"measuring the colours in {job.name}", {})
+    with _fetched(context.scratch, options, job, None) as task:
+        return decoder.colours(task)
+
+
+@contextmanager
+def _fetched(scratch: Path, options: IngestOptions, job: _Job, correction: Correction | None) -> Iterator[PhotoTask]:
+    """What a child is to do, its files on this machine while the context lasts."""
     fetched = (scratch / "fetched" / job.stem, scratch / "fetched" / f"{job.stem}.mask")
     try:
-        task = PhotoTask(
+        yield PhotoTask(
             name=job.name,
             stem=job.stem,
             path=job.file.fetch(fetched[0]),
@@ -214,16 +289,25 @@ def _process(scratch: Path, options: IngestOptions, job: _Job, decoder: Decoder)
             mask_name="" if job.mask is None else job.mask.path,
             folder=scratch / "staged",
             options=options,
+            correction=correction,
         )
-        return decoder.photo(task)
+    finally:
+        for path in fetched:
+            path.unlink(missing_ok=True)
+
+
+def _process(
+    scratch: Path, options: IngestOptions, job: _Job, correction: Correction | None, decoder: Decoder
+) -> Candidate | RejectedPhoto:
+    """One photo through a child process."""
+    try:
+        with _fetched(scratch, options, job, correction) as task:
+            return decoder.photo(task)
     except DigitizeError as error:
         if error.code is not ReasonCode.UNDECODABLE:
             raise
         # a damaged entry of an archive
         return RejectedPhoto(name=job.name, code=error.code, message=error.message)
-    finally:
-        for path in fetched:
-            path.unlink(missing_ok=True)
 
 
 def _store(context: Context, candidate: Candidate) -> IngestedPhoto:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from models.errors import DigitizeError, ReasonCode
 from models.listing import list_folder, list_keys
-from models.media import Kind, kind_of, what_is
+from models.media import HEAD, Kind, developed_beside, kind_of, what_is
+from models.raw_format import EXTRA, can_develop
 from models.results import ArtifactRef
 from tasks.context import Context
 from tasks.external import ETAG, changed, check
@@ -20,7 +22,7 @@ from tasks.ingest.decoder import VIDEO_SECONDS, Decoder
 from tasks.ingest.source_file import SourceFile
 from tasks.ingest.video import VideoLimits
 
-EXPECTED = "a folder, a zip or tar archive, a video, or an s3:// prefix with JPEG, PNG, TIFF, WebP or HEIC photos"
+EXPECTED = "a folder, a zip or tar archive, a video, or an s3:// prefix with JPEG, PNG, TIFF, WebP, HEIC or raw photos"
 
 
 @dataclass(frozen=True)
@@ -86,26 +88,37 @@ def _open_file(context: Context, path: Path, where: str, limits: SourceLimits) -
         raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, message, hint, path=where)
     else:
         with path.open("rb") as file:
-            found = what_is(file.read(16))
+            found = what_is(file.read(HEAD))
         hint = "Unpack it, or pack it again as zip or tar." if kind is Kind.PACKED else ""
         message = f"expected {EXPECTED}, found {found} ('{path.suffix}')"
         raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, message, hint, path=where)
 
 
 def refusal_of_type(path: str) -> str | None:
-    """Why a file is refused by its type, or None for the types of photos."""
+    """Why a file is refused by its type, or None for the types of photos; raw files are of them where their reader is
+    installed."""
     kind, suffix = kind_of(path), PurePosixPath(path).suffix.lower()
-    if kind is Kind.PHOTO:
+    if kind is Kind.PHOTO or (kind is Kind.RAW and can_develop()):
         return None
     found = {
         Kind.VIDEO: "a video: give the video file itself as the source",
-        Kind.RAW: f"a raw file ({suffix}): develop it first",
+        Kind.RAW: f"a raw file ({suffix}) and no reader for it: pip install '{EXTRA}', or develop it first",
         Kind.ARCHIVE: "an archive: give the archive itself as the source, or unpack it",
         Kind.PACKED: "an archive: unpack it",
         Kind.UNFINISHED: f"an unfinished transfer ({suffix}): copy it again",
     }
     other = f"a file of type '{suffix}'" if suffix else "a file without a type"
     return f"expected JPEG, PNG, TIFF, WebP or HEIC, found {found.get(kind, other)}"
+
+
+def passed_over(files: Sequence[SourceFile], prefer_raw: bool) -> dict[str, str]:
+    """The files of pairs, raw and developed by the camera, that are not used, each with the one that is, by path.
+
+    Args:
+        prefer_raw: whether the raw file of a pair is used.
+    """
+    pairs = developed_beside(file.path for file in files)
+    return {picture: raw for raw, picture in pairs.items()} if prefer_raw else pairs
 
 
 def unique_names(paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -121,6 +134,19 @@ def unique_names(paths: tuple[str, ...]) -> tuple[str, ...]:
         for path, base, key in zip(cleaned, bases, folded, strict=True)
     ]
     return _numbered(names)
+
+
+def path_of(wanted: str, paths: Sequence[str]) -> str | None:
+    """The path of the photo that the user calls by its name in the capture or by its path; None where there is none."""
+    names = unique_names(tuple(paths))
+    return next((path for path, name in zip(paths, names, strict=True) if wanted in (name, path)), None)
+
+
+def no_such_photo(wanted: str, paths: Sequence[str]) -> str:
+    """What to say of a photo that is not there, with the names that come nearest."""
+    names = unique_names(tuple(paths))
+    near = get_close_matches(wanted, names, 3, 0.5) or names[:3]
+    return f"expected a photo of the capture (such as {', '.join(near)}), found '{wanted}'"
 
 
 def unique_stems(names: tuple[str, ...]) -> tuple[str, ...]:

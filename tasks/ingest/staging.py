@@ -5,6 +5,7 @@ Runs in a child process (`tasks.ingest.decoder`): native decoders read files of 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -14,14 +15,22 @@ from models.errors import DigitizeError, ReasonCode
 from models.photos import RejectedPhoto
 from models.record import Record
 from tasks.external import changed
+from tasks.ingest.colour import Correction, measure
 from tasks.ingest.decode import Decoded, binary, decode, decode_mask, fitted, save_jpeg, upright
 from tasks.ingest.masks import check_size, usable
 from tasks.ingest.measure import grey, sharpness, thumbnail
 from tasks.ingest.options import IngestOptions
+from tasks.ingest.refusals import colour_unsolved
 from tasks.ingest.select import Candidate
 
 _PER_PHOTO = frozenset(
-    {ReasonCode.UNDECODABLE, ReasonCode.IMAGE_BOMB, ReasonCode.UNSUPPORTED_FORMAT, ReasonCode.TOO_SMALL}
+    {
+        ReasonCode.UNDECODABLE,
+        ReasonCode.IMAGE_BOMB,
+        ReasonCode.UNSUPPORTED_FORMAT,
+        ReasonCode.TOO_SMALL,
+        ReasonCode.MISSING_DEPENDENCY,
+    }
 )
 """Errors that cost one photo; all others end the stage."""
 LEAVES_NOTHING = "expected a mask that leaves something of the photo, found one that leaves nothing"
@@ -44,6 +53,8 @@ class PhotoTask(Record):
     folder: Path
     """Where to write."""
     options: IngestOptions
+    correction: Correction | None = None
+    """White balance and exposure to apply."""
 
 
 def stage_photo(task: PhotoTask) -> Candidate | RejectedPhoto:
@@ -54,6 +65,8 @@ def stage_photo(task: PhotoTask) -> Candidate | RejectedPhoto:
     try:
         sha256 = _hash(task)
         photo = decode(task.path, task.name, task.options.max_pixels)
+        if task.correction is not None:
+            photo = replace(photo, image=task.correction.apply(photo.image))
         if min(photo.image.size) < task.options.min_edge_px:
             found = f"{photo.image.width} x {photo.image.height}"
             expected = f"expected a short edge of {task.options.min_edge_px} pixels or more"
@@ -72,6 +85,22 @@ def stage_photo(task: PhotoTask) -> Candidate | RejectedPhoto:
     if mask is not None and mask.getextrema() == (0, 0):
         return RejectedPhoto(name=task.name, code=ReasonCode.MASK_MISMATCH, message=LEAVES_NOTHING)
     return _write(task, photo, mask, sha256)
+
+
+def measure_colours(task: PhotoTask) -> Correction:
+    """White balance and exposure from the surface that the options name.
+
+    Raises DigitizeError(colour_unsolved) where this photo does not tell them.
+    """
+    assert task.options.colour is not None
+    try:
+        _hash(task)
+        photo = decode(task.path, task.name, task.options.max_pixels)
+    except DigitizeError as error:
+        if error.code not in _PER_PHOTO:
+            raise
+        raise colour_unsolved(task.name, error.message) from error
+    return measure(photo.image, task.options.colour, task.name)
 
 
 def _hash(task: PhotoTask) -> str:

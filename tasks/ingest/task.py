@@ -24,6 +24,8 @@ def run(request: StageRequest, context: Context) -> StageResult:
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
-    """The role of given masks, and the fewest photos that the kind of capture allows."""
+    """The role of given masks, the fewest photos that the kind of capture allows, and what tells the colours."""
     implied: dict[str, Any] = {"min_photos": CAPTURE_KINDS[asset.capture_kind].minimum_photos}
+    if asset.colour:
+        implied["colour"] = asset.colour.model_dump(mode="json")
     return implied | ({"mask_role": asset.given_masks.role.value} if asset.given_masks else {})

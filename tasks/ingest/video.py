@@ -59,14 +59,14 @@ def extract_frames(
     try:
         timeline = _read_timeline(path, limits)
         written: list[Path] = []
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
+        with _opened(path) as container:
+            stream = _main_stream(container, path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", max(1, threads)
             for number, frame in _best_of_windows(_decoded(container, stream, check), timeline, limits):
                 target = folder / f"frame_{number:05d}.png"
                 _save(frame, target)
                 written.append(target)
-    except av.FFmpegError as error:
+    except (av.FFmpegError, UnicodeDecodeError) as error:
         raise DigitizeError(
             ReasonCode.UNDECODABLE, f"expected a video that can be decoded, found: {error}", path=str(path)
         ) from error
@@ -75,14 +75,34 @@ def extract_frames(
     return written
 
 
-def _read_timeline(path: Path, limits: VideoLimits) -> _Timeline:
-    """Frame count and times from the packets alone: headers of recordings that were cut off lie about both."""
+def _opened(path: Path) -> Any:
+    """The container; names and titles in other encodings do not matter."""
     import av
 
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise _no_frames(path)
-        stream = container.streams.video[0]
+    return av.open(str(path), metadata_errors="ignore")
+
+
+def _main_stream(container: Any, path: Path) -> Any:
+    """The video stream to read: not the picture of a cover, and of several the one with the most pixels.
+
+    Raises DigitizeError(source_empty or undecodable) where there is none that can be decoded.
+    """
+    from av.stream import Disposition
+
+    known = [stream for stream in container.streams.video if stream.codec_context is not None]
+    if not known and container.streams.video:
+        message = "expected a video whose codec is known, found one that is not"
+        raise DigitizeError(ReasonCode.UNDECODABLE, message, path=str(path))
+    moving = [stream for stream in known if not stream.disposition & Disposition.attached_pic] or known
+    if not moving:
+        raise _no_frames(path)
+    return max(moving, key=lambda stream: ((stream.width or 0) * (stream.height or 0), -stream.index))
+
+
+def _read_timeline(path: Path, limits: VideoLimits) -> _Timeline:
+    """Frame count and times from the packets alone: headers of recordings that were cut off lie about both."""
+    with _opened(path) as container:
+        stream = _main_stream(container, path)
         pixels = (stream.width or 0) * (stream.height or 0)
         if pixels > limits.max_pixels:
             raise DigitizeError(

@@ -50,7 +50,7 @@ def read_truth(folder: Path) -> Truth:
             if not np.linalg.norm(support.normal) > 0:
                 raise ValueError("the support's normal has no length")
         mesh = read_ply(folder / TRUTH_MESH_FILE)
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         raise DigitizeError(ReasonCode.TRUTH_INVALID, f"not a readable truth: {error}", path=str(folder)) from error
     except DigitizeError as error:
         raise DigitizeError(ReasonCode.TRUTH_INVALID, error.message, path=str(folder / TRUTH_MESH_FILE)) from error

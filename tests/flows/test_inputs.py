@@ -23,7 +23,7 @@ from flows.plan.validate import check_spec
 from flows.status.intake import passed_over
 from infra.storage import open_store
 from models.digest import canonical_json
-from models.errors import DigitizeError
+from models.errors import DigitizeError, ReasonCode
 from models.listing import summary
 from models.media import Kind, kind_of
 from models.spec_yaml import load_spec
@@ -177,7 +177,8 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, str], str]] = {
     "an archive in a folder": (["cup/export.zip"], {"cup": "cup/export.zip"}, ""),
     "a video": (["walk.MTS"], {"walk": "walk.MTS"}, ""),
     "another archive": (["cup/1.jpg", "old.7z"], {"cup": "cup"}, "old.7z: archive of a kind that is not read"),
-    "raw photos": (["cup/1.jpg", "raw/1.cr3"], {"cup": "cup"}, "raw/: no photos in it; 1 raw photos"),
+    "raw photos": (["cup/1.jpg", "raw/1.cr3"], {"cup": "cup", "raw": "raw"}, ""),
+    "raw photos beside the camera's pictures": (["cup/1.jpg", "cup/1.cr3"], {"cup": "cup"}, ""),
     "papers": (["cup/1.jpg", "docs/a.docx"], {"cup": "cup"}, "docs/: no photos in it"),
     "system folders": (["cup/1.jpg", "@eaDir/1.jpg", "__MACOSX/cup/1.jpg"], {"cup": "cup"}, "2 hidden, system"),
     "a store and a target": (
@@ -204,6 +205,41 @@ def test_init_finds_captures_in_any_layout(name: str, tmp_path: Path) -> None:
     assert {each.id: each.photos for each in found.captures} == expected
     lines = summary(found.passed)
     assert any(line.startswith(words) for line in lines) if words else lines == []
+
+
+ABOUT: dict[str, list[str]] = {
+    "3 photos": ["1.jpg", "2.jpg", "3.jpg"],
+    "2 photos, raw": ["1.cr2", "2.CR2"],
+    "3 photos, 1 raw": ["1.jpg", "2.jpg", "3.nef"],
+    "2 photos, 2 with a raw file beside it": ["1.jpg", "1.nef", "2.jpg", "2.nef"],
+}
+
+
+@pytest.mark.parametrize("about", ABOUT)
+def test_init_says_what_of_a_capture_is_raw(about: str, tmp_path: Path) -> None:
+    for name in ABOUT[about]:
+        photo(tmp_path / "cup" / "x.png").rename(tmp_path / "cup" / name)
+    (found,) = find_captures(tmp_path).captures
+    assert found.about == about
+
+
+def test_a_missing_reader_of_raw_files_is_named_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("1.cr2", "2.cr2"):
+        photo(tmp_path / "pot" / "x.png").rename(tmp_path / "pot" / name)
+    spec = batch(tmp_path)
+    assert check_spec(spec).mistakes == () and planned(spec) == ["1.cr2", "2.cr2"]
+    for module in ("flows.plan.sources", "flows.plan.discover"):
+        monkeypatch.setattr(f"{module}.can_develop", lambda: False)
+    (mistake,) = check_spec(spec).mistakes
+    assert mistake.code is ReasonCode.MISSING_DEPENDENCY and "2 photos are such (1.cr2)" in mistake.message
+    error = plan_batch(load_spec(spec)).unusable["pot"]
+    assert error.code is ReasonCode.MISSING_DEPENDENCY and "pip install 'asset-digitizer[raw]'" in error.hint
+    (found,) = find_captures(tmp_path / "pot").captures
+    assert found.about == "2 photos, raw (needs asset-digitizer[raw])"
+    photo(tmp_path / "pot" / "3.jpg")
+    assert check_spec(spec).mistakes == () and planned(spec) == ["1.cr2", "2.cr2", "3.jpg"]
 
 
 def test_init_proposes_masks_that_lie_beside_or_among_the_photos(tmp_path: Path) -> None:
