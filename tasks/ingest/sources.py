@@ -18,7 +18,6 @@ from models.results import ArtifactRef
 from tasks.context import Context
 from tasks.external import ETAG, changed, check
 from tasks.ingest.archive import ArchiveLimits, open_archive
-from tasks.ingest.decoder import VIDEO_SECONDS, Decoder
 from tasks.ingest.source_file import SourceFile
 from tasks.ingest.video import VideoLimits
 
@@ -71,6 +70,8 @@ def _open_file(context: Context, path: Path, where: str, limits: SourceLimits) -
     kind = kind_of(path.name)
     if kind is Kind.VIDEO:
         context.progress(0.0, f"choosing frames of {path.name}", {})
+        from tasks.ingest.decoder import VIDEO_SECONDS, Decoder
+
         decoder = Decoder(limits.video.max_pixels, context.check)
         try:
             frames = decoder.frames(path, context.scratch / "frames", limits.video, context.threads, VIDEO_SECONDS)

@@ -366,4 +366,7 @@ def test_the_picture_of_a_cover_is_not_the_video(tmp_path: Path) -> None:
             container.mux(stream.encode())
     path.write_bytes(path.read_bytes().replace(b"Munze1", b"M\xfcnze1"))
     frames = extract_frames(path, tmp_path / "frames", VideoLimits(5, 10.0, 1_000_000), lambda: None)
-    assert frames and all(Image.open(frame).size == (480, 360) for frame in frames)
+    assert frames
+    for frame in frames:
+        with Image.open(frame) as stored:
+            assert stored.size == (480, 360)
