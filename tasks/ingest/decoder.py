@@ -38,7 +38,7 @@ BASE_BYTES, BYTES_A_PIXEL = 2 << 30, 32
 """Address space of a child: for its libraries, and for each pixel of the largest picture that is accepted."""
 VIDEO_SECONDS = 6 * 3600.0
 """Longer than any stage: a video's decoder is stopped by the stage's own deadline."""
-_SECRETS = ("AWS_", "DIGITIZE_S3_", "PREFECT_", "RAY_")
+_SECRETS = ("AWS_", "DIGITIZE_", "PREFECT_", "RAY_")
 _POLL_S = 0.5
 _LENGTH = struct.Struct("<I")
 _LONGEST = 64 << 20
