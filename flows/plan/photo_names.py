@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from flows.plan.sources import other_places
 from infra.storage import open_store
+from models.colour import GreyColour, photo_of
 from models.errors import DigitizeError, ReasonCode
 from models.listing import list_folder, list_keys
 from models.media import Kind, kind_of
@@ -18,9 +18,8 @@ from models.spec_yaml import SpecFile
 from models.stage import Stage
 from tasks import registry
 from tasks.ingest.archive import list_archive
-from tasks.ingest.sources import unique_names
+from tasks.ingest.sources import names_of, no_such_photo
 
-_NEAREST = 3
 Place = tuple[str | int, ...]
 
 
@@ -38,29 +37,8 @@ def unknown_names(spec_file: SpecFile, index: int, asset: AssetSpec) -> Iterator
     known = names_of(paths)
     for name, place in wanted.items():
         if name not in known:
-            message = f"expected a photo of the capture, found '{name}', which is none; {nearest(name, known)}"
             hint = "Write the name as the photo's file has it: letters' case counts."
-            yield spec_file.error(("assets", index, *place), message, ReasonCode.SPEC_INVALID, hint)
-
-
-def names_of(paths: Iterable[str]) -> dict[str, str]:
-    """Every name by which a photo may be called -> its path: the path, the name in the capture, and a base name that
-    occurs once."""
-    listed = tuple(paths)
-    bases = [PurePosixPath(path).name for path in listed]
-    single = {base: path for base, path in zip(bases, listed, strict=True) if bases.count(base) == 1}
-    return single | dict(zip(unique_names(listed), listed, strict=True)) | {path: path for path in listed}
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What may have been meant."""
-    listed = sorted(known)
-    if same := [each for each in listed if each.casefold() == name.casefold()]:
-        return f"there is {same[0]}"
-    folded = {each.casefold(): each for each in listed}
-    found = get_close_matches(name.casefold(), list(folded), _NEAREST, 0.6)
-    near = [folded[each] for each in found] or listed[:_NEAREST]
-    return f"the nearest are {', '.join(near)}" if near else "there are no photos"
+            yield spec_file.error(("assets", index, *place), no_such_photo(name, known), ReasonCode.SPEC_INVALID, hint)
 
 
 def photo_paths(spec_file: SpecFile, asset: AssetSpec) -> tuple[str, ...] | None:
@@ -80,7 +58,10 @@ def photo_paths(spec_file: SpecFile, asset: AssetSpec) -> tuple[str, ...] | None
 
 
 def _wanted(asset: AssetSpec) -> Iterator[tuple[str, Place]]:
-    """The names that the asset's kind of scale refers to, with their places below the asset."""
+    """The names that an asset's colours and its kind of scale refer to, with their places below the asset."""
+    if asset.colour is not None:
+        kind = "grey" if isinstance(asset.colour, GreyColour) else "chart"
+        yield photo_of(asset.colour), ("colour", kind, "photo")
     try:
         module = registry.method(Stage.SCALE, asset.scale.kind)
         options = module.Options.model_validate(asset.scale.keys)

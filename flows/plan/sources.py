@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.storage import open_store
-from models.colour import GreyColour, photo_of
 from models.digest import digest_of, sha256_file
 from models.errors import DigitizeError, ReasonCode
 from models.listing import list_folder, list_keys
@@ -119,8 +118,6 @@ def find_sources(
                     check_raw_reader(file.path for file in sources[name].files)
         except DigitizeError as error:
             raise spec_file.error(("assets", index, *place), error.message, error.code, error.hint) from error
-    if "photos" in sources:
-        check_colour(spec_file, index, asset, (file.path for file in sources["photos"].files))
     return sources
 
 
@@ -224,26 +221,6 @@ def check_place(uri: str, photos: bool = False) -> None:
     if photos and kind_of(uri.rpartition("/")[2]) in (Kind.PHOTO, Kind.RAW) and (found or Path(uri).is_file()):
         hint = "Give the folder that holds the photos: one photo alone has no depth."
         raise DigitizeError(ReasonCode.UNSUPPORTED_FORMAT, "expected a folder of photos, found one photo", hint)
-
-
-def check_colour(spec_file: SpecFile, index: int, asset: AssetSpec, paths: Iterable[str]) -> None:
-    """Refuse a surface of known colour in a photo that the capture does not have.
-
-    Args:
-        paths: of the capture's files. What is in an archive or a video shows when it is taken in.
-
-    Raises DigitizeError(spec_invalid) with file and line.
-    """
-    photos = [path for path in paths if kind_of(path) in (Kind.PHOTO, Kind.RAW)]
-    if asset.colour is None or not photos:
-        return
-    from tasks.ingest.sources import no_such_photo, path_of
-
-    wanted = photo_of(asset.colour)
-    if path_of(wanted, photos) is None:
-        kind = "grey" if isinstance(asset.colour, GreyColour) else "chart"
-        place = ("assets", index, "colour", kind, "photo")
-        raise spec_file.error(place, no_such_photo(wanted, photos))
 
 
 def check_raw_reader(paths: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from flows.plan.captures import example_of
 from flows.plan.chains import resolve, stage_mistakes
 from flows.plan.committed import Chain
 from flows.plan.photo_names import unknown_names
-from flows.plan.sources import check_colour, check_place, check_raw_reader, given_places, network_ref
+from flows.plan.sources import check_place, check_raw_reader, given_places, network_ref
 from infra.storage import open_store
 from models.errors import DigitizeError, ReasonCode
 from models.listing import list_folder
@@ -118,15 +118,10 @@ def _missing_sources(spec_file: SpecFile, index: int, asset: AssetSpec) -> list[
             message = f"expected at least one file, found none in {uri}"
             errors.append(spec_file.error(("assets", index, *where), message, ReasonCode.SOURCE_EMPTY))
         elif name == "photos":
-            names = _names(uri)
             try:
-                check_raw_reader(names)
+                check_raw_reader(_names(uri))
             except DigitizeError as error:
                 errors.append(spec_file.error(("assets", index, *where), error.message, error.code, error.hint))
-            try:
-                check_colour(spec_file, index, asset, names)
-            except DigitizeError as error:
-                errors.append(error)
     return errors
 
 

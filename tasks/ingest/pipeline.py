@@ -32,11 +32,11 @@ from tasks.ingest.select import Candidate, Rules, select
 from tasks.ingest.source_file import SourceFile
 from tasks.ingest.sources import (
     SourceLimits,
+    names_of,
     natural_key,
     no_such_photo,
     open_source,
     passed_over,
-    path_of,
     refusal_of_type,
     unique_names,
     unique_stems,
@@ -148,7 +148,7 @@ def _plan(
         if file.path in paired:
             twin = name_of[paired[file.path]]
             message = f"the raw file of {twin}" if kind_of(file.path) is Kind.RAW else f"the camera's picture of {twin}"
-            refused.append(RejectedPhoto(name=name, code=ReasonCode.DUPLICATE, message=message))
+            refused.append(RejectedPhoto(name=name, code=ReasonCode.DUPLICATE, message=message, same_as=twin))
         elif (why := refusal_of_type(file.path)) is None:
             used.append((file, name))
         else:
@@ -261,9 +261,9 @@ def _correction(
     if options.colour is None:
         return None
     wanted = photo_of(options.colour)
-    path = path_of(wanted, [file.path for file in files])
+    path = names_of(file.path for file in files).get(wanted)
     if path is None:
-        raise colour_unsolved(wanted, no_such_photo(wanted, [job.file.path for job in jobs]))
+        raise colour_unsolved(wanted, no_such_photo(wanted, names_of(job.file.path for job in jobs)))
     if path in paired:
         why = f"expected a photo that is used, found one that {paired[path]} takes the place of"
         raise colour_unsolved(wanted, why)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -137,17 +138,25 @@ def unique_names(paths: tuple[str, ...]) -> tuple[str, ...]:
     return _numbered(names)
 
 
-def path_of(wanted: str, paths: Sequence[str]) -> str | None:
-    """The path of the photo that the user calls by its name in the capture or by its path; None where there is none."""
-    names = unique_names(tuple(paths))
-    return next((path for path, name in zip(paths, names, strict=True) if wanted in (name, path)), None)
+def names_of(paths: Iterable[str]) -> dict[str, str]:
+    """Every name by which a photo may be called -> its path: the path, the name in the capture, and a base name that
+    occurs once."""
+    listed = tuple(paths)
+    bases = Counter(PurePosixPath(path).name for path in listed)
+    single = {PurePosixPath(path).name: path for path in listed if bases[PurePosixPath(path).name] == 1}
+    return single | dict(zip(unique_names(listed), listed, strict=True)) | {path: path for path in listed}
 
 
-def no_such_photo(wanted: str, paths: Sequence[str]) -> str:
-    """What to say of a photo that is not there, with the names that come nearest."""
-    names = unique_names(tuple(paths))
-    near = get_close_matches(wanted, names, 3, 0.5) or names[:3]
-    return f"expected a photo of the capture (such as {', '.join(near)}), found '{wanted}'"
+def no_such_photo(wanted: str, known: Iterable[str]) -> str:
+    """What to say of a name that no photo has, with the names that may have been meant."""
+    listed = sorted(known)
+    folded = {each.casefold(): each for each in listed}
+    close = get_close_matches(wanted.casefold(), list(folded), 3, 0.6)
+    if wanted.casefold() in folded:
+        near = f"there is {folded[wanted.casefold()]}"
+    else:
+        near = f"the nearest are {', '.join([folded[each] for each in close] or listed[:3])}"
+    return f"expected a photo of the capture, found '{wanted}', which is none; {near if listed else 'there are none'}"
 
 
 def unique_stems(names: tuple[str, ...]) -> tuple[str, ...]:
