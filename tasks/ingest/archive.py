@@ -80,9 +80,8 @@ class UnpackedEntry:
         self._file = file
 
     def extract(self, target: Path) -> Path:
-        """Move the content to `target`."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return self._file.replace(target) if self._file.exists() else target
+        """Where the content lies: it may be asked for twice, and `target` stays unused."""
+        return self._file
 
 
 Entry = ArchiveEntry | UnpackedEntry

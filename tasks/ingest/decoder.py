@@ -40,6 +40,8 @@ VIDEO_SECONDS = 6 * 3600.0
 """Longer than any stage: a video's decoder is stopped by the stage's own deadline."""
 _SECRETS = ("AWS_", "DIGITIZE_", "PREFECT_", "RAY_")
 _POLL_S = 0.5
+_LAST_BREATH_S = 5.0
+"""In which a child that crashed is gone after its pipe has closed."""
 _LENGTH = struct.Struct("<I")
 _LONGEST = 64 << 20
 _OWN = [sys.executable, "-P", "-m", "tasks.ingest.decoder_child"]
@@ -178,8 +180,11 @@ class Decoder:
         return bytes(found)
 
     def _death(self, process: subprocess.Popen[bytes]) -> DecoderError:
-        process.kill() if process.poll() is None and not _gone(process) else None
-        status = process.wait()
+        """Why a child closed its pipe."""
+        try:
+            status = process.wait(timeout=_LAST_BREATH_S)
+        except subprocess.TimeoutExpired:
+            return self._died("it closed its answers and went on")
         if status == -signal.SIGKILL:
             return self._died(_KILLED)
         if status < 0:
@@ -192,15 +197,6 @@ class Decoder:
 
 
 _KILLED = "it was killed, as a system does that runs out of memory"
-
-
-def _gone(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a child whose pipe is closed ends within a moment, as one that crashed does."""
-    try:
-        process.wait(timeout=5.0)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def packed(candidate: Candidate) -> dict[str, Any]:

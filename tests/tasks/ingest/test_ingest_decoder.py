@@ -147,6 +147,13 @@ def test_a_child_that_is_not_there_is_named() -> None:
         decoder.ask({}, 60.0)
 
 
+def test_a_child_that_closes_its_answers_and_goes_on_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.ingest.decoder._LAST_BREATH_S", 0.3)
+    script = "import os, time; os.close(1); time.sleep(3600)"
+    with pytest.raises(DecoderError, match="closed its answers"):
+        Decoder(1_000_000, lambda: None, [sys.executable, "-c", script]).ask({}, 60.0)
+
+
 def test_no_secret_and_no_orphan(tmp_path: Path) -> None:
     """The child of a process that is killed ends, busy as it is; it never knew the store's credentials."""
     script = (
@@ -158,7 +165,7 @@ def test_no_secret_and_no_orphan(tmp_path: Path) -> None:
         "Decoder(1, lambda: None, [sys.executable, '-c', child]).ask({}, 3600)\n"
     )
     root = str(Path(__file__).resolve().parents[3])
-    secrets = {"AWS_SECRET_ACCESS_KEY": "hush", "DIGITIZE_S3_SECRET_ACCESS_KEY": "x"}
+    secrets = {"AWS_SECRET_ACCESS_KEY": "hush", "DIGITIZE_UPLOADS_PUSH_TOKEN": "x"}
     environment = {**os.environ, "PYTHONPATH": root, **secrets}
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment)
     for _ in range(600):
@@ -173,7 +180,7 @@ def test_no_secret_and_no_orphan(tmp_path: Path) -> None:
             break
         time.sleep(0.1)
     assert not _alive(child)
-    assert "hush" not in (tmp_path / "env").read_text() and "S3_SECRET" not in (tmp_path / "env").read_text()
+    assert "hush" not in (tmp_path / "env").read_text() and "PUSH_TOKEN" not in (tmp_path / "env").read_text()
 
 
 def _alive(pid: int) -> bool:
