@@ -86,12 +86,13 @@ def develop(path: Path, name: str, max_pixels: int) -> Developed:
     except (rawpy.LibRawError, rawpy.NotSupportedError, ValueError, MemoryError) as error:
         raise undecodable(name, _words(error, path, name), f"a whole raw file ({format_of(path)})") from error
     eight = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    image = Image.fromarray(eight)
+    # a sensor without colour filters gives one channel
+    image = Image.fromarray(np.broadcast_to(eight, (*eight.shape[:2], 3)).copy())
     return Developed(image, raw_camera(path, image.size), note)
 
 
 def _note(raw: rawpy.RawPy) -> str:
-    balanced = all(value > 0 for value in raw.camera_whitebalance[:3])
+    balanced = raw.num_colors == 1 or all(value > 0 for value in raw.camera_whitebalance[:3])
     return "" if balanced else "the raw file names no white balance: daylight is assumed"
 
 

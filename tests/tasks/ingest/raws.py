@@ -92,6 +92,7 @@ def dng(
     size: tuple[int, int] | None = None,
     directory_first: bool = False,
     neutral: bool = True,
+    filters: bool = True,
 ) -> bytes:
     """A DNG (Adobe's specification 1.4) of the picture [H, W, 3], as it lies on the sensor.
 
@@ -100,6 +101,7 @@ def dng(
         exif: fields of the EXIF directory.
         size: width and height that the header claims instead of the true ones.
         neutral: whether it records the white balance.
+        filters: whether the sensor has colour filters; without them it records the green channel alone.
     """
     height, width = picture.shape[:2]
     claimed = size or (width, height)
@@ -132,6 +134,11 @@ def dng(
     }
     if not neutral:
         del fields[50728]
+    if not filters:
+        fields = {tag: value for tag, value in fields.items() if tag not in (33421, 33422, 50710, 50711, 50721, 50728)}
+        fields[262] = (SHORT, (34892,))
+        grey = np.round(BLACK + linear(picture[..., 1]) * (WHITE - BLACK))
+        return tiff(fields, grey.astype("<u2").tobytes(), exif, directory_first)
     return tiff(fields, mosaic(picture).astype("<u2").tobytes(), exif, directory_first)
 
 

@@ -63,6 +63,15 @@ def test_a_raw_file_without_a_white_balance_says_so(tmp_path: Path) -> None:
     assert "names no white balance" in decode(path, "a.dng", MANY).note
 
 
+def test_a_sensor_without_colour_filters_gives_grey(tmp_path: Path) -> None:
+    truth = patches()
+    decoded = decode(save_dng(tmp_path / "a.dng", truth, filters=False), "a.dng", MANY)
+    assert decoded.image.size == (480, 320) and decoded.image.mode == "RGB"
+    found = np.asarray(decoded.image).astype(int)
+    assert np.abs(found - truth[..., 1:2].astype(int)).max() <= 1
+    assert decoded.note == ""
+
+
 @pytest.mark.parametrize("orientation", sorted(STORED))
 def test_every_orientation_becomes_upright(orientation: int, tmp_path: Path) -> None:
     upright = four_corners()
