@@ -81,7 +81,8 @@ HINTS: dict[ReasonCode, str] = {
     ReasonCode.TOO_SMALL: "Photograph at a higher resolution, or lower `ingest.options.min_edge_px`.",
     ReasonCode.BLURRED: "Use a tripod, more light or a shorter exposure.",
     ReasonCode.DUPLICATE: "Nothing to do: the same picture was there twice and is used once.",
-    ReasonCode.WRONG_SIZE: "Photograph the whole set with one camera at one setting; do not crop single photos.",
+    ReasonCode.WRONG_SIZE: "Photograph the whole set with one camera at one setting, or set `reject_odd_sizes: false` "
+    "to take the photo for another camera's.",
     ReasonCode.ARCHIVE_UNSAFE: "Pack the photos again as a plain zip: no absolute paths, no links, no nested archives.",
     ReasonCode.IMAGE_BOMB: "The picture claims more pixels than any camera delivers: remove it.",
     ReasonCode.TOO_FEW_IMAGES: "Photograph the object from at least 20 directions, in rings around it.",

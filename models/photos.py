@@ -29,7 +29,8 @@ class IngestedPhoto(Record):
     orientation: int = Field(default=1, ge=1, le=8)
     """EXIF orientation that was applied to make the photo upright."""
     camera_key: str
-    """`make|model|focal|WxH`: photos that share it share intrinsics."""
+    """`make|model|focal|WxH`, the stored size: photos that share it share intrinsics. A crop's ends in `|crop of STEM`: it shares them
+    with no other photo."""
     sharpness: float = Field(ge=0)
     """Share of fine detail: about 0.5 in a sharp photo, below 0.1 in a blurred one; see `tasks.ingest.measure`."""
     source_sha256: str

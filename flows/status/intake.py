@@ -36,10 +36,12 @@ def camera_lines(facts: dict[str, Any]) -> list[str]:
 
 
 def intake_lines(facts: dict[str, Any]) -> list[str]:
-    """What the ingest stage's facts say of photos and masks that were not used; none where all were.
+    """What the ingest stage's facts say of photos and masks that were not used, and of several cameras.
 
     >>> intake_lines({"found": 9, "photos": 6, "rejected": {"undecodable": 2, "blurred": 1}})
     ['3 of 9 photos not used: 2 undecodable, 1 blurred']
+    >>> intake_lines({"found": 9, "photos": 9, "cameras": 2, "camera_groups": ["6 x A, 40 x 30", "3 x B, 20 x 30"]})
+    ['2 cameras: 6 x A, 40 x 30; 3 x B, 20 x 30']
     >>> intake_lines({"found": 6, "photos": 6, "masks": 2, "masks_given": 2})
     ['2 of 6 photos have a mask']
     """
@@ -49,6 +51,9 @@ def intake_lines(facts: dict[str, Any]) -> list[str]:
         ordered = sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
         counts = ", ".join(f"{count} {code}" for code, count in ordered)
         lines.append(f"{found - photos} of {found} photos not used: {counts}")
+    if len(cameras := facts.get("camera_groups", ())) > 1:
+        more = f" and {len(cameras) - _NAMED} more" if len(cameras) > _NAMED else ""
+        lines.append(f"{facts.get('cameras', len(cameras))} cameras: {'; '.join(cameras[:_NAMED])}{more}")
     if facts.get("masks_given") and facts.get("masks", photos) < photos:
         lines.append(f"{facts['masks']} of {photos} photos have a mask")
     return lines + list(facts.get("notes", ()))

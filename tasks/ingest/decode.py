@@ -18,6 +18,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from models.errors import DigitizeError, ReasonCode
 from models.media import HEAD, Kind, kind_of, what_is
 from tasks.ingest import raw
+from tasks.ingest.edited import UPRIGHT
 from tasks.ingest.exif import CameraFacts, read_camera
 from tasks.ingest.refusals import image_bomb, undecodable
 
@@ -31,16 +32,6 @@ _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _PLAIN = ("1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "La", "PA", "CMYK", "YCbCr")
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError, OverflowError)
 """What Pillow and libheif raise on damaged files, besides the two errors below."""
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation -> what makes the picture upright."""
 _OPENING = threading.Lock()
 """Guards the registration of HEIF and the filter of warnings, both global to the process."""
 
@@ -89,6 +80,7 @@ def _finished(image: Image.Image, camera: CameraFacts, note: str, name: str) -> 
         alpha = None
     picture.info = {}
     upright_alpha = None if alpha is None else upright(alpha, camera.orientation)
+    note = "; ".join(filter(None, (note, camera.note)))
     return Decoded(upright(picture, camera.orientation), upright_alpha, camera, note)
 
 
@@ -195,7 +187,7 @@ def _heif_orientation(path: Path, image: Image.Image) -> int:
     editors write EXIF alone. pillow-heif hides the tag from Pillow in both cases.
     """
     orientation = image.info.get("original_orientation")
-    if orientation is None or orientation not in _UPRIGHT:
+    if orientation is None or orientation not in UPRIGHT:
         return 1
     meta = _heif_meta(path)
     return 1 if b"irot" in meta or b"imir" in meta else int(orientation)
@@ -272,5 +264,5 @@ def _from_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """The picture with an EXIF orientation 1..8 applied."""
-    transpose = _UPRIGHT.get(orientation)
+    transpose = UPRIGHT.get(orientation)
     return image if transpose is None else image.transpose(transpose)

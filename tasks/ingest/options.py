@@ -27,8 +27,9 @@ class IngestOptions(Record):
     keep everything."""
     reject_duplicates: bool = True
     """Leave out photos that show the same picture twice. Switch off for a subject that hardly changes between views."""
-    reject_odd_sizes: bool = True
-    """Leave out single photos of another size than the set's. Switch off for sets gathered from many cameras."""
+    reject_odd_sizes: bool = False
+    """Leave out single photos of another size than the set's, instead of taking them for another camera's. Switch it on
+    where previews lie among the photos."""
     max_video_photos: int = Field(default=120, ge=3, le=2000)
     """Photos that a video gives at most. Raise it for long videos that go round the object more than once."""
     video_photos_per_second: float = Field(default=3.0, gt=0.0)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 from models.artifacts import INDEX_FILE
 from models.colour import photo_of
@@ -18,13 +16,12 @@ from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.media import Kind, kind_of
 from models.photos import IngestedPhoto, PhotoIndex, RejectedPhoto
-from models.quality import Verdict
-from models.raw_format import INSTALL
-from models.results import Reason, StageResult
+from models.results import StageResult
 from tasks.context import Context
 from tasks.ingest.archive import ArchiveLimits
 from tasks.ingest.colour import Correction
 from tasks.ingest.decoder import Decoder
+from tasks.ingest.judge import check_reader, judge
 from tasks.ingest.masks import match_masks
 from tasks.ingest.options import IngestOptions
 from tasks.ingest.refusals import colour_unsolved
@@ -44,8 +41,6 @@ from tasks.ingest.sources import (
 from tasks.ingest.staging import LEAVES_NOTHING, PhotoTask
 from tasks.ingest.video import VideoLimits
 
-_NAMED_IN_SUMMARY = 3
-_MAX_REASONS = 20
 _READ_SHARE = 0.95
 
 
@@ -83,52 +78,11 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
     kept, left_out = select(candidates, rules)
     rejected = sorted((*refused, *undecoded, *left_out), key=lambda photo: natural_key(photo.name))
     index = PhotoIndex(photos=tuple(_store(context, candidate) for candidate in kept), rejected=tuple(rejected))
-    _check_reader(index, options.min_photos)
+    check_reader(index, options.min_photos)
     context.output.mkdir(parents=True, exist_ok=True)
     (context.output / INDEX_FILE).write_bytes(canonical_json(index))
     context.progress(1.0, f"{len(index.photos)} of {len(files)} photos usable", {"photos": len(index.photos)})
     return judge(index, options.min_photos, len(masks), correction)
-
-
-def judge(index: PhotoIndex, min_photos: int, masks_given: int, correction: Correction | None = None) -> StageResult:
-    """Facts about the set, and `reject` when too few photos are usable."""
-    counts = Counter(str(photo.code) for photo in index.rejected)
-    facts: dict[str, Any] = {
-        "found": len(index.photos) + len(index.rejected),
-        "photos": len(index.photos),
-        "rejected": dict(sorted(counts.items())),
-        "masks": sum(photo.mask is not None for photo in index.photos),
-        "masks_given": masks_given,
-        "cameras": len({photo.camera_key for photo in index.photos}),
-        "with_focal": sum(photo.focal_px is not None for photo in index.photos),
-        "megapixels": round(sum(photo.width * photo.height for photo in index.photos) / 1e6, 3),
-        "source_megapixels": round(sum(p.source_width * p.source_height for p in index.photos) / 1e6, 3),
-    }
-    notes = [f"{photo.name}: {photo.note}" for photo in index.photos if photo.note]
-    if correction is not None:
-        facts["colour"] = asdict(correction)
-        notes.insert(0, str(correction))
-    if notes:
-        facts["notes"] = notes[:_MAX_REASONS]
-    if len(index.photos) >= min_photos:
-        return StageResult(facts=facts)
-    summary = f"expected at least {min_photos} usable photos, found {len(index.photos)} of {facts['found']}"
-    if index.rejected:
-        summary += f": {_summary(index.rejected)}"
-    reasons = [Reason.of(ReasonCode.TOO_FEW_IMAGES, summary)]
-    reasons += [Reason.of(photo.code, photo.message, path=photo.name) for photo in index.rejected[:_MAX_REASONS]]
-    return StageResult(facts=facts, verdict=Verdict.REJECT, reasons=tuple(reasons))
-
-
-def _summary(rejected: Sequence[RejectedPhoto]) -> str:
-    """`2 blurred (a.jpg, b.jpg), 1 undecodable (c.jpg)`."""
-    by_code: dict[str, list[str]] = {}
-    for photo in rejected:
-        by_code.setdefault(str(photo.code), []).append(photo.name)
-    return ", ".join(
-        f"{len(names)} {code} ({', '.join(names[:_NAMED_IN_SUMMARY])}{', ...' * (len(names) > _NAMED_IN_SUMMARY)})"
-        for code, names in sorted(by_code.items())
-    )
 
 
 def _limits(options: IngestOptions) -> SourceLimits:
@@ -159,16 +113,6 @@ def _plan(
     return [
         _Job(file, name, stem, masks.get(file.path)) for (file, name), stem in zip(used, stems, strict=True)
     ], refused
-
-
-def _check_reader(index: PhotoIndex, min_photos: int) -> None:
-    """Fail, rather than reject, a set that only lacks the reader of its raw files: it would be rejected for good."""
-    raws = [photo.name for photo in index.rejected if photo.code is ReasonCode.MISSING_DEPENDENCY]
-    if raws and len(index.photos) < min_photos:
-        found = f"{len(index.photos)} of {len(index.photos) + len(index.rejected)}"
-        named = f"{', '.join(raws[:_NAMED_IN_SUMMARY])}{', ...' * (len(raws) > _NAMED_IN_SUMMARY)}"
-        message = f"expected at least {min_photos} usable photos, found {found}: {len(raws)} need rawpy ({named})"
-        raise DigitizeError(ReasonCode.MISSING_DEPENDENCY, message, INSTALL)
 
 
 @contextmanager
@@ -328,7 +272,7 @@ def _store(context: Context, candidate: Candidate) -> IngestedPhoto:
         source_width=candidate.source_width,
         source_height=candidate.source_height,
         focal_px=candidate.focal_px,
-        camera_key=f"{candidate.device}|{candidate.width}x{candidate.height}",
+        camera_key=candidate.camera_key,
         sharpness=candidate.sharpness,
         source_sha256=candidate.sha256,
         note=candidate.note,

@@ -20,6 +20,8 @@ DOMINANT_PHOTOS = 4
 ORPHANS = 2
 """Sizes with that many photos or fewer are strays beside a dominant size; with more they are a second camera."""
 _SIZE_TOLERANCE = 0.01
+CROP = "|crop of "
+"""What stands in the camera key of a crop, before its stem."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,18 @@ class Candidate:
     note: str = ""
     orientation: int = 1
     """EXIF orientation that was applied."""
+    cropped: bool = False
+    """Whether it is a part of what its camera recorded: see `tasks.ingest.exif.CameraFacts`."""
+
+    @property
+    def camera_key(self) -> str:
+        """What photos share that share intrinsics: `make|model|focal|WxH` of the stored picture, and of a crop its own
+        name as well, for each was cut elsewhere.
+
+        Portrait and landscape of one camera are two: pictures are stored upright, and the principal point and the
+        tangential terms of the lens turn with them.
+        """
+        return f"{self.device}|{self.width}x{self.height}" + (f"{CROP}{self.stem}" if self.cropped else "")
 
     @property
     def source_pixels(self) -> int:

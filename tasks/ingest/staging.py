@@ -152,4 +152,5 @@ def _write(task: PhotoTask, photo: Decoded, mask: Image.Image | None, sha256: st
         sha256=sha256,
         note=photo.note,
         orientation=photo.camera.orientation,
+        cropped=photo.camera.cropped,
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from models.results import StageResult
     from tasks.context import Context
 
-VERSION = "3"
+VERSION = "4"
 EXTERNAL = ("photos", "masks")
 
 

@@ -51,7 +51,7 @@ def plant_defects(folder: Path) -> dict[str, str]:
 
 def test_each_defect_is_found_and_nothing_else(tmp_path: Path) -> None:
     expected = plant_defects(tmp_path / "in")
-    result, index, output = ingest(tmp_path / "in", tmp_path / "work")
+    result, index, output = ingest(tmp_path / "in", tmp_path / "work", reject_odd_sizes=True)
     assert codes(index) == expected
     assert [photo.name for photo in index.photos] == [f"photo_{i}.jpg" for i in range(10)]
     assert result.verdict is Verdict.ACCEPT
@@ -110,7 +110,28 @@ def test_two_runs_and_any_number_of_threads_give_the_same_bytes(tmp_path: Path) 
         files = sorted(path for path in output.rglob("*") if path.is_file())
         digests.append({path.relative_to(output).as_posix(): sha256_file(path) for path in files})
     assert digests[0] == digests[1]
-    assert len(digests[0]) == 11
+    assert len(digests[0]) == 13
+
+
+def test_photos_of_several_cameras_and_sizes_are_all_used_and_told(tmp_path: Path) -> None:
+    """An SLR, a phone held upright, and one picture of unknown origin: three groups, each named."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Canon", "Canon R"
+    exif.get_ifd(0x8769)[0x920A] = 50.0
+    for index in range(4):
+        scene(12.0 * index, (600, 400)).save(tmp_path / f"a{index}.jpg", exif=exif, quality=95)
+    exif[0x010F], exif[0x0110] = "Pear", "Phone 9"
+    for index in range(3):
+        scene(200 + 12.0 * index, (400, 600)).save(tmp_path / f"b{index}.jpg", exif=exif, quality=95)
+    scene(320).crop((0, 0, 460, 460)).save(tmp_path / "c.png")
+    result, index, _ = ingest(tmp_path, tmp_path / "work")
+    assert not index.rejected and result.facts["cameras"] == 3
+    assert result.facts["camera_groups"] == [
+        "4 x Canon R 50 mm, 600 x 400",
+        "3 x Pear Phone 9 50 mm, 400 x 600",
+        "1 x unknown camera, 460 x 460",
+    ]
+    assert len({photo.camera_key for photo in index.photos}) == 3
 
 
 def test_too_few_photos_are_rejected_with_reasons(tmp_path: Path) -> None:
