@@ -50,11 +50,15 @@ class Attempt:
     points: int
     error_px: float
     reconstruction: Any
+    note: str = ""
+    """What a photographer should know of it."""
+    focal_lengths: int = 1
+    """Of the photos without EXIF."""
 
     @property
-    def rank(self) -> tuple[int, int]:
-        """What the largest model has most of: registered photos, then points."""
-        return self.registered, self.points
+    def rank(self) -> tuple[int, int, int]:
+        """What the largest model has most of: registered photos, focal lengths, points."""
+        return self.registered, self.focal_lengths, self.points
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -67,27 +71,43 @@ class Attempt:
         }
 
 
-def climb(
-    database: Path, capture: Capture, work: Path, enough: float, threads: int, seed: int, check: Check, suffix: str = ""
-) -> list[Attempt]:
-    """Try the rungs of the ladder until one registers the share `enough` of the photos.
+@dataclass(frozen=True)
+class Mapping:
+    """How a capture is solved, whichever way."""
 
-    Returns:
-        all models of all rungs that were tried, in order; one entry with no reconstruction for a rung without any.
+    work: Path
+    """A folder for the models."""
+    enough: float
+    """Share of registered photos below which the next rung is tried as well."""
+    camera_model: str
+    threads: int
+    seed: int
+    check: Check
+
+    def climb(
+        self, database: Path, capture: Capture, suffix: str = "", rungs: tuple[Rung, ...] = LADDER
+    ) -> list[Attempt]:
+        """Try the rungs of the ladder until one registers enough of the photos.
+
+        Returns:
+            all models of all rungs that were tried, in order; one entry with no reconstruction for a rung without any.
+        """
+        attempts: list[Attempt] = []
+        for rung in rungs:
+            self.check()
+            attempts += run_rung(rung, database, capture, self.work, self.threads, self.seed, self.check, suffix)
+            if max(attempt.registered for attempt in attempts) >= self.enough * len(capture.photos):
+                break
+        return attempts
+
+
+def best(attempts: list[Attempt]) -> Attempt | None:
+    """The largest model of all attempts; None when there is no model of two photos or more.
+
+    A model with several focal lengths takes the place of the one that it was made from.
     """
-    attempts: list[Attempt] = []
-    for rung in LADDER:
-        check()
-        attempts += run_rung(rung, database, capture, work, threads, seed, check, suffix)
-        if max(attempt.registered for attempt in attempts) >= enough * len(capture.photos):
-            break
-    return attempts
-
-
-def best(attempts: list[Attempt]) -> Any | None:
-    """The largest model of all attempts; None when there is no model of two photos or more."""
     solved = [attempt for attempt in attempts if attempt.registered >= 2 and attempt.points > 0]
-    return max(solved, key=lambda attempt: attempt.rank).reconstruction if solved else None
+    return max(solved, key=lambda attempt: attempt.rank) if solved else None
 
 
 def run_rung(

@@ -15,7 +15,7 @@ from tasks.context import Context
 from tasks.pose.base import Capture, Solution
 from tasks.pose.options import PoseOptions
 
-VERSION = "5"
+VERSION = "6"
 
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"max_features": 3000, "feature_edge_px": 1000},
@@ -54,7 +54,7 @@ def estimate(options: Options, photos: int, megapixels: float) -> Estimate:
 
 def solve(capture: Capture, options: Options, context: Context) -> Solution:
     """Poses from the photos alone."""
-    from tasks.pose import features, solve
+    from tasks.pose import features, focals, solve
 
     seed, threads = context.request.seed, max(1, context.threads)
     settings = features.FeatureSettings.of(options)
@@ -78,12 +78,19 @@ def solve(capture: Capture, options: Options, context: Context) -> Solution:
         solution.notes["pairs_compared"] = features.match(database, capture, options, settings, threads, seed)
         lap("matching")
         context.progress(0.6, "mapping", {})
-        mapping_threads = 1 if options.deterministic else threads
-        made = solve.climb(
-            database, capture, context.scratch / "models", options.enough, mapping_threads, seed, context.check, suffix
-        )
+        made = mapping.climb(database, capture, suffix)
+        made += focals.attempts(database, capture, mapping, made, suffix)
         lap("mapping")
         return made
+
+    mapping = solve.Mapping(
+        work=context.scratch / "models",
+        enough=options.enough,
+        camera_model=options.camera_model,
+        threads=1 if options.deterministic else threads,
+        seed=seed,
+        check=context.check,
+    )
 
     attempts = attempt(settings, "")
     wanted = options.enough * len(capture.photos)
@@ -91,7 +98,9 @@ def solve(capture: Capture, options: Options, context: Context) -> Solution:
     if registered < wanted and _little_texture(database, options.max_features):
         attempts += attempt(settings.dense, "_dense")
     solution.tried = [a.facts for a in attempts]
-    solution.reconstruction = solve.best(attempts)
+    if (best := solve.best(attempts)) is not None:
+        solution.reconstruction = best.reconstruction
+        solution.notes |= {"notes": [best.note]} if best.note else {}
     return solution
 
 

@@ -99,7 +99,8 @@ def test_the_largest_model_wins_whatever_its_order() -> None:
         Attempt("global", 30, 400, 0.2, "sparser"),
         Attempt("global", 0, 0, 0.0, None),
     ]
-    assert best(attempts) == "large"
+    found = best(attempts)
+    assert found is not None and found.reconstruction == "large"
     assert best(attempts[3:]) is None
 
 
