@@ -101,6 +101,8 @@ class PoseSet(Record):
     """What the pose stage hands on: the geometry of one capture. File: `poses.json`."""
 
     images: tuple[PosedImage, ...]
+    alignment: tuple[PosedImage, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Photos for alignment only: their cameras, without pictures. Marks in them count."""
     world_from_field: Matrix4
     """Similarity that takes the field's cube [-1, 1]^3 to the region of interest in the world."""
     units: Literal["metre", "arbitrary"] = "arbitrary"

@@ -29,11 +29,13 @@ class IngestedPhoto(Record):
     orientation: int = Field(default=1, ge=1, le=8)
     """EXIF orientation that was applied to make the photo upright."""
     camera_key: str
-    """`make|model|focal|WxH`, the stored size: photos that share it share intrinsics. A crop's ends in `|crop of STEM`: it shares them
-    with no other photo."""
+    """`make|model|focal|WxH`, the stored size: photos that share it share intrinsics. A crop's ends in `|crop of STEM`:
+    it shares them with no other photo."""
     sharpness: float = Field(ge=0)
     """Share of fine detail: about 0.5 in a sharp photo, below 0.1 in a blurred one; see `tasks.ingest.measure`."""
     source_sha256: str
+    alignment_only: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether it helps to find the cameras and is used for nothing else."""
     note: str = ""
     """What whoever knows the file may not expect: which of its pages was used."""
 
@@ -56,6 +58,11 @@ class PhotoIndex(Record):
 
     photos: tuple[IngestedPhoto, ...]
     rejected: tuple[RejectedPhoto, ...] = ()
+
+    @property
+    def shown(self) -> tuple[IngestedPhoto, ...]:
+        """The photos that the asset is made from: all but those for alignment only."""
+        return tuple(photo for photo in self.photos if not photo.alignment_only)
 
     def find(self, name: str) -> tuple[IngestedPhoto, tuple[int, int]] | None:
         """The photo of a name that the user gave, and the size in which it was given; None where there is none.

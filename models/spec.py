@@ -204,6 +204,8 @@ class AssetSpec(Record):
     poses: KnownPoses | None = None
     colour: ColourReference | None = None
     """White balance and exposure of all photos, from a surface that one of them shows."""
+    alignment_only: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Photos that help to find the cameras and are used for nothing else, by name or pattern (`bar_*.jpg`)."""
     scale: Scale
     truth: str | None = None
     """A folder with the true `mesh.ply` and `cameras.json`, to score against."""

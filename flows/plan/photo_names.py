@@ -18,7 +18,7 @@ from models.spec_yaml import SpecFile
 from models.stage import Stage
 from tasks import registry
 from tasks.ingest.archive import list_archive
-from tasks.ingest.sources import names_of, no_such_photo
+from tasks.ingest.sources import named_by, names_of, no_such_photo
 
 Place = tuple[str | int, ...]
 
@@ -29,7 +29,7 @@ def unknown_names(spec_file: SpecFile, index: int, asset: AssetSpec) -> Iterator
     Sources whose photos cannot be told yet (videos, archives on S3) say nothing.
     """
     wanted = dict(_wanted(asset))
-    if not wanted:
+    if not wanted and not asset.alignment_only:
         return
     paths = photo_paths(spec_file, asset)
     if paths is None:
@@ -39,6 +39,11 @@ def unknown_names(spec_file: SpecFile, index: int, asset: AssetSpec) -> Iterator
         if name not in known:
             hint = "Write the name as the photo's file has it: letters' case counts."
             yield spec_file.error(("assets", index, *place), no_such_photo(name, known), ReasonCode.SPEC_INVALID, hint)
+    for number, pattern in enumerate(asset.alignment_only):
+        if not named_by(pattern, paths):
+            place = ("assets", index, "alignment_only", number)
+            hint = "Write a photo's name as its file has it, or a pattern: `bar_*.jpg`, `context/*`."
+            yield spec_file.error(place, no_such_photo(pattern, known), ReasonCode.SPEC_INVALID, hint)
 
 
 def photo_paths(spec_file: SpecFile, asset: AssetSpec) -> tuple[str, ...] | None:

@@ -51,6 +51,8 @@ def intake_lines(facts: dict[str, Any]) -> list[str]:
         ordered = sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
         counts = ", ".join(f"{count} {code}" for code, count in ordered)
         lines.append(f"{found - photos} of {found} photos not used: {counts}")
+    if helping := facts.get("alignment_only"):
+        lines.append(f"{helping} of {photos} photos help to find the cameras alone")
     if len(cameras := facts.get("camera_groups", ())) > 1:
         more = f" and {len(cameras) - _NAMED} more" if len(cameras) > _NAMED else ""
         lines.append(f"{facts.get('cameras', len(cameras))} cameras: {'; '.join(cameras[:_NAMED])}{more}")

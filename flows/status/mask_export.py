@@ -100,7 +100,7 @@ def _write(found: _Found, index: PhotoIndex, poses: PoseSet, lenses: Mapping[str
     images = {image.name: image for image in poses.images}
     files, without = dict[str, str](), dict[str, str]()
     warp = _Warp(lenses)
-    for photo in index.photos:
+    for photo in index.shown:
         image = images.get(photo.name)
         if image is None or image.mask is None:
             without[photo.name] = NO_CAMERA if image is None else DROPPED

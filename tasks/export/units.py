@@ -23,13 +23,14 @@ def scaled_points(points: SparsePoints, scale: MeasuredScale) -> SparsePoints:
 
 
 def scaled_poses(poses: PoseSet, scale: MeasuredScale) -> PoseSet:
-    """The cameras, the region of interest and the support in published units, and where these come from."""
+    """The cameras of what is shown, the region and the support in published units, and where these come from."""
     grow = np.diag([scale.factor] * 3 + [1.0])
     support = poses.support
     if support is not None:
         support = support.model_copy(update={"offset": support.offset * scale.factor})
     changes = {
         "images": tuple(_scaled_image(image, scale.factor) for image in poses.images),
+        "alignment": (),
         "world_from_field": matrix4(grow @ np.array(poses.world_from_field)),
         "support": support,
         "units": scale.units,

@@ -40,9 +40,13 @@ def judge(index: PhotoIndex, min_photos: int, masks_given: int, correction: Corr
         notes.insert(0, str(correction))
     if notes:
         facts["notes"] = notes[:_MAX_REASONS]
-    if len(index.photos) >= min_photos:
+    if helping := len(index.photos) - len(index.shown):
+        facts["alignment_only"] = helping
+    if len(index.shown) >= min_photos:
         return StageResult(facts=facts)
-    summary = f"expected at least {min_photos} usable photos, found {len(index.photos)} of {facts['found']}"
+    summary = f"expected at least {min_photos} usable photos, found {len(index.shown)} of {facts['found']}"
+    if helping:
+        summary += f" beside {helping} for alignment only"
     if index.rejected:
         summary += f": {_summary(index.rejected)}"
     reasons = [Reason.of(ReasonCode.TOO_FEW_IMAGES, summary)]

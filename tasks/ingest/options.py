@@ -39,6 +39,8 @@ class IngestOptions(Record):
     prefer_raw: bool = Field(default=False, exclude_if=lambda value: not value)
     """Of a raw file and the camera's own picture of the same name: whether the raw file is used. Switch it on where the
     camera's pictures are small or filtered; needs `asset-digitizer[raw]`."""
+    alignment_only: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Filled in from the asset: photos that help to find the cameras and are used for nothing else."""
     colour: ColourReference | None = Field(default=None, exclude_if=lambda value: value is None)
     """A surface of known colour, which the asset names under `colour`: white balance and exposure of all photos."""
     max_archive_files: int = Field(default=5000, ge=1)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -29,6 +29,7 @@ from tasks.ingest.select import Candidate, Rules, select
 from tasks.ingest.source_file import SourceFile
 from tasks.ingest.sources import (
     SourceLimits,
+    named_by,
     names_of,
     natural_key,
     no_such_photo,
@@ -52,6 +53,7 @@ class _Job:
     name: str
     stem: str
     mask: SourceFile | None
+    alignment_only: bool = False
 
 
 def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
@@ -69,7 +71,7 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
             names = dict(zip((file.path for file in files), unique_names(tuple(f.path for f in files)), strict=True))
             names = {path: name for path, name in names.items() if refusal_of_type(path) is None and path not in paired}
             masks = match_masks(list(names), given, context.input("masks").uri, list(names.values()))
-        jobs, refused = _plan(files, masks, paired)
+        jobs, refused = _plan(files, masks, paired, options.alignment_only)
         with _decoders(context, options) as decoders:
             correction = _correction(context, options, files, paired, jobs, decoders[0])
             candidates, undecoded = _decode_all(context, options, jobs, correction, decoders)
@@ -93,7 +95,7 @@ def _limits(options: IngestOptions) -> SourceLimits:
 
 
 def _plan(
-    files: Sequence[SourceFile], masks: dict[str, SourceFile], paired: Mapping[str, str]
+    files: Sequence[SourceFile], masks: dict[str, SourceFile], paired: Mapping[str, str], alignment: Sequence[str]
 ) -> tuple[list[_Job], list[RejectedPhoto]]:
     names = unique_names(tuple(file.path for file in files))
     name_of = dict(zip((file.path for file in files), names, strict=True))
@@ -110,8 +112,11 @@ def _plan(
             code = ReasonCode.MISSING_DEPENDENCY if raw else ReasonCode.UNSUPPORTED_FORMAT
             refused.append(RejectedPhoto(name=name, code=code, message=why))
     stems = unique_stems(tuple(name for _, name in used))
+    paths = [file.path for file in files]
+    helping = set[str]().union(*(named_by(pattern, paths) for pattern in alignment))
     return [
-        _Job(file, name, stem, masks.get(file.path)) for (file, name), stem in zip(used, stems, strict=True)
+        _Job(file, name, stem, masks.get(file.path), file.path in helping)
+        for (file, name), stem in zip(used, stems, strict=True)
     ], refused
 
 
@@ -246,12 +251,13 @@ def _process(
     """One photo through a child process."""
     try:
         with _fetched(scratch, options, job, correction) as task:
-            return decoder.photo(task)
+            found = decoder.photo(task)
     except DigitizeError as error:
         if error.code is not ReasonCode.UNDECODABLE:
             raise
         # a damaged entry of an archive
         return RejectedPhoto(name=job.name, code=error.code, message=error.message)
+    return replace(found, alignment_only=job.alignment_only) if isinstance(found, Candidate) else found
 
 
 def _store(context: Context, candidate: Candidate) -> IngestedPhoto:
@@ -275,6 +281,7 @@ def _store(context: Context, candidate: Candidate) -> IngestedPhoto:
         camera_key=candidate.camera_key,
         sharpness=candidate.sharpness,
         source_sha256=candidate.sha256,
+        alignment_only=candidate.alignment_only,
         note=candidate.note,
         orientation=candidate.orientation,
     )

@@ -48,6 +48,8 @@ class Candidate:
     note: str = ""
     orientation: int = 1
     """EXIF orientation that was applied."""
+    alignment_only: bool = False
+    """Whether it helps to find the cameras and is used for nothing else."""
     cropped: bool = False
     """Whether it is a part of what its camera recorded: see `tasks.ingest.exif.CameraFacts`."""
 
@@ -123,7 +125,7 @@ def equal_files(candidates: Sequence[Candidate]) -> list[RejectedPhoto]:
     """Photos with the bytes of an earlier one."""
     first: dict[str, str] = {}
     found = []
-    for candidate in candidates:
+    for candidate in sorted(candidates, key=lambda each: each.alignment_only):
         earlier = first.setdefault(candidate.sha256, candidate.name)
         if earlier != candidate.name:
             found.append(_duplicate(candidate, earlier, f"the same bytes as {earlier}"))
@@ -177,8 +179,12 @@ def _same_size(a: Candidate, b: Candidate) -> bool:
 
 
 def equal_pictures(candidates: Sequence[Candidate]) -> list[RejectedPhoto]:
-    """Photos that are a kept one encoded or scaled anew. The largest is kept, then the sharpest, then the first."""
-    order = sorted(range(len(candidates)), key=lambda i: (-candidates[i].source_pixels, -candidates[i].sharpness, i))
+    """Photos that are a kept one encoded or scaled anew. The largest is kept, then the sharpest, then
+    the first; any before one for alignment only."""
+    order = sorted(
+        range(len(candidates)),
+        key=lambda i: (candidates[i].alignment_only, -candidates[i].source_pixels, -candidates[i].sharpness, i),
+    )
     kept: list[Candidate] = []
     found = []
     for index in order:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from models.errors import DigitizeError, ReasonCode
@@ -145,6 +146,17 @@ def names_of(paths: Iterable[str]) -> dict[str, str]:
     bases = Counter(PurePosixPath(path).name for path in listed)
     single = {PurePosixPath(path).name: path for path in listed if bases[PurePosixPath(path).name] == 1}
     return single | dict(zip(unique_names(listed), listed, strict=True)) | {path: path for path in listed}
+
+
+def named_by(pattern: str, paths: Iterable[str]) -> set[str]:
+    """The paths of the photos that a name or a pattern means: `IMG_1.jpg`, `bar_*.jpg`, `context/*`.
+
+    Letters' case counts. A name that a photo has is that photo's, whatever signs of patterns it holds.
+    """
+    known = names_of(paths)
+    if pattern in known:
+        return {known[pattern]}
+    return {path for name, path in known.items() if fnmatchcase(name, pattern)}
 
 
 def no_such_photo(wanted: str, known: Iterable[str]) -> str:

@@ -24,8 +24,11 @@ def run(request: StageRequest, context: Context) -> StageResult:
 
 
 def implied_options(asset: AssetSpec, batch: BatchSpec, resolve: Callable[[str], str]) -> dict[str, Any]:
-    """The role of given masks, the fewest photos that the kind of capture allows, and what tells the colours."""
+    """The role of given masks, the fewest photos that the kind of capture allows, and what else the asset says of its
+    photos."""
     implied: dict[str, Any] = {"min_photos": CAPTURE_KINDS[asset.capture_kind].minimum_photos}
+    if asset.alignment_only:
+        implied["alignment_only"] = list(asset.alignment_only)
     if asset.colour:
         implied["colour"] = asset.colour.model_dump(mode="json")
     return implied | ({"mask_role": asset.given_masks.role.value} if asset.given_masks else {})

@@ -30,6 +30,8 @@ class Photo:
     camera_key: str
     orientation: int = 1
     """EXIF orientation that ingest applied."""
+    alignment_only: bool = False
+    """Whether it helps to find the cameras and is used for nothing else."""
     twins: tuple[str, ...] = ()
     """Names of duplicates that ingest left out for this photo."""
 

@@ -38,6 +38,7 @@ def load_capture(context: Context) -> Capture:
                 focal_px=item.focal_px,
                 camera_key=item.camera_key,
                 orientation=item.orientation,
+                alignment_only=item.alignment_only,
                 twins=tuple(twin.name for twin in index.rejected if twin.same_as == item.name),
             )
         )

@@ -22,7 +22,7 @@ from models.scale import NONE, POSES
 from tasks.context import Context
 from tasks.pose import region, split, support
 from tasks.pose.base import Model, Solution
-from tasks.pose.model import move_model, similarity
+from tasks.pose.model import move_model, shown_and_helping, similarity
 from tasks.pose.options import PoseOptions
 from tasks.pose.undistort import Pinhole, pinhole_of, undistorted_mask
 from tasks.silhouettes import hull
@@ -39,6 +39,9 @@ class Arranged:
     cube: region.Cube
     up: FloatArray
     support: support.SupportPlane | None
+    helping: Model
+    """The photos for alignment only, in this world."""
+    helping_pinholes: tuple[Pinhole, ...]
 
 
 def arrange(model: Model, solution: Solution, options: PoseOptions, context: Context) -> Arranged | None:
@@ -50,20 +53,22 @@ def arrange(model: Model, solution: Solution, options: PoseOptions, context: Con
     Returns:
         None when no region of interest can be found.
     """
-    pinholes = _pinholes(model)
+    model, helping = shown_and_helping(model)
+    pinholes, moved = _pinholes(model), np.eye(4)
     found = _find(model, pinholes, options, context)
     cube, up, plane = found
     if solution.free_gauge:
         if cube is None:
             return None
-        model, (cube, up, plane) = _level(model, cube, up, plane)
+        moved = _level(cube, up, plane)
+        model, (cube, up, plane) = _move(moved, model, cube, up, plane)
     if options.region is not None:
         centre, half = options.region.cube
         level = frame.level_axes(np.array([1.0, 0.0, 0.0]), up)
         cube = region.Cube(centre, half, level, "given")
     if cube is None:
         return None
-    return Arranged(model, pinholes, cube, up, plane)
+    return Arranged(model, pinholes, cube, up, plane, move_model(moved, helping), _pinholes(helping))
 
 
 def pose_set(arranged: Arranged, solution: Solution, options: PoseOptions, seed: int) -> PoseSet:
@@ -81,8 +86,13 @@ def pose_set(arranged: Arranged, solution: Solution, options: PoseOptions, seed:
         )
         for index, (photo, pinhole, c2w) in enumerate(zip(model.photos, arranged.pinholes, model.c2w, strict=True))
     )
+    helping = zip(arranged.helping.photos, arranged.helping_pinholes, arranged.helping.c2w, strict=True)
+    alignment = tuple(
+        PosedImage(name=photo.name, camera=pinhole.camera, c2w=matrix4(c2w)) for photo, pinhole, c2w in helping
+    )
     return PoseSet(
         images=images,
+        alignment=alignment,
         world_from_field=matrix4(arranged.cube.world_from_field),
         units="metre" if solution.units_metre else "arbitrary",
         scale_source=POSES if solution.units_metre else NONE,
@@ -158,11 +168,10 @@ def _shrunk(camera: Camera, shape: tuple[int, ...]) -> Camera:
     return camera.resized(shape[1], shape[0])
 
 
-def _level(
-    model: Model, cube: region.Cube, up: FloatArray, plane: support.SupportPlane | None
-) -> tuple[Model, tuple[region.Cube, FloatArray, support.SupportPlane | None]]:
+def _level(cube: region.Cube, up: FloatArray, plane: support.SupportPlane | None) -> FloatArray:
+    """[4, 4] similarity to a level world with its origin on the support, and half the region's edge as its unit."""
     drop = plane.height(cube.centre[None])[0] if plane is not None else cube.half
-    return _move(similarity(cube.axes, 1.0 / cube.half, cube.centre - drop * up), model, cube, up, plane)
+    return similarity(cube.axes, 1.0 / cube.half, cube.centre - drop * up)
 
 
 def _move(

@@ -46,6 +46,38 @@ def _read_points(reconstruction: Any, order: dict[int, int]) -> SparsePoints:
     )
 
 
+def shown_and_helping(model: Model) -> tuple[Model, Model]:
+    """The photos that the asset is made from with the points that two or more of them see, and those for alignment only
+    without points."""
+    helps = [photo.alignment_only for photo in model.photos]
+    shown = [index for index, only in enumerate(helps) if not only]
+    if len(shown) == len(helps):
+        return model, _part(model, [], _NO_POINTS)
+    points, number = model.points, {index: place for place, index in enumerate(shown)}
+    starts = zip(points.visible_ptr[:-1], points.visible_ptr[1:], strict=True)
+    seen = [[number[k] for k in points.visible_idx[a:b].tolist() if k in number] for a, b in starts]
+    kept = np.array([len(each) >= 2 for each in seen], dtype=bool)
+    views = [each for each in seen if len(each) >= 2]
+    part = SparsePoints(
+        points.xyz[kept],
+        points.rgb[kept],
+        points.error[kept],
+        np.cumsum([0, *(len(each) for each in views)], dtype=np.int64),
+        np.array([index for each in views for index in each], np.int32),
+    )
+    return _part(model, shown, part), _part(model, [index for index, only in enumerate(helps) if only], _NO_POINTS)
+
+
+_NO_POINTS = SparsePoints(
+    np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0, np.float32), np.zeros(1, np.int64), np.zeros(0, np.int32)
+)
+
+
+def _part(model: Model, chosen: list[int], points: SparsePoints) -> Model:
+    photos, cameras = tuple(model.photos[k] for k in chosen), tuple(model.cameras[k] for k in chosen)
+    return Model(photos, model.c2w[chosen].reshape(-1, 4, 4), cameras, points)
+
+
 def move_model(similarity: FloatArray, model: Model) -> Model:
     """The model after its world moves by a [4, 4] similarity."""
     points = model.points

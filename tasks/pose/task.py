@@ -80,7 +80,7 @@ def hand_on(capture: Capture, solution: Solution, options: PoseOptions, context:
     metrics = tuple(_metric(name, value) for name, value in sorted(values.items()))
     causes = _causes(values, capture, solution, len(registered), options, context)
     times = {"seconds": solution.seconds}
-    if model is None or len(model.photos) < 2:
+    if model is None or sum(not photo.alignment_only for photo in model.photos) < 2:
         return _rejected(context, facts, causes, times, metrics, causes)
     context.check()
     arranged = finish.arrange(model, solution, options, context)

@@ -30,7 +30,8 @@ def write_poses(output: Path, poses: PoseSet, points: SparsePoints) -> None:
 
 def write_lenses(output: Path, arranged: Arranged) -> None:
     """`lenses.json`: how the photos that were undistorted looked before."""
-    pairs = zip(arranged.model.photos, arranged.pinholes, strict=True)
+    photos, pinholes = arranged.model.photos + arranged.helping.photos, arranged.pinholes + arranged.helping_pinholes
+    pairs = zip(photos, pinholes, strict=True)
     lenses = tuple(lens_record(photo.name, pinhole.lens) for photo, pinhole in pairs if pinhole.lens is not None)
     (output / LENSES_FILE).write_bytes(canonical_json(LensSet(lenses=lenses)))
 

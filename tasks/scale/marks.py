@@ -47,7 +47,7 @@ class MarkedPhotos:
     """The registered photos as they were marked: stored sizes, and the lens that each was undistorted with."""
 
     def __init__(self, poses: PoseSet, index: PhotoIndex, lenses: LensSet) -> None:
-        self.images: dict[str, PosedImage] = {image.name: image for image in poses.images}
+        self.images: dict[str, PosedImage] = {image.name: image for image in (*poses.images, *poses.alignment)}
         self._index = index
         self._stored: dict[str, IngestedPhoto] = {photo.name: photo for photo in index.photos}
         self._lenses: dict[str, Lens] = {lens.name: lens for lens in lenses.lenses}

@@ -74,3 +74,24 @@ def test_the_photo_of_a_colour_chart_is_looked_for_in_archives_too(tmp_path: Pat
         spec = batch(tmp_path, photos, asset={"colour": {"chart": {"photo": name}}})
         assert bool(check_spec(spec).mistakes) is not good
         assert ("pot" in plan_batch(load_spec(spec)).unusable) is not good
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("IMG_1.jpg", None),
+        ("ring/*", None),
+        ("IMG_?.jpg", None),
+        ("img_*.jpg", "found 'img_*.jpg', which is none"),
+        ("IMG_3.jpg", "the nearest are"),
+    ],
+)
+def test_photos_for_alignment_only_must_be_there(pattern: str, words: str | None, tmp_path: Path) -> None:
+    photos = in_a_folder(tmp_path, ["IMG_1.jpg", "ring/IMG_2.jpg", "a/same.jpg", "b/same.jpg"])
+    spec = batch(tmp_path, photos, asset={"alignment_only": [pattern]})
+    mistakes, plan = check_spec(spec).mistakes, plan_batch(load_spec(spec))
+    if words is None:
+        assert mistakes == () and not plan.unusable
+        return
+    (mistake,) = mistakes
+    assert words in mistake.message and mistake.line and set(plan.unusable) == {"pot"}

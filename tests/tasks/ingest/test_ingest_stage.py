@@ -239,3 +239,38 @@ def test_real_sets_come_through_whole(tmp_path: Path, name: str, used: int, reje
     result, index, _ = ingest(DATA / name, tmp_path / "work", max_edge_px=256)
     assert (len(index.photos), codes(index)) == (used, rejected)
     assert result.verdict is Verdict.ACCEPT
+
+
+@pytest.mark.parametrize(
+    ("patterns", "helping"),
+    [
+        ((), set()),
+        (("photo_0.jpg",), {"photo_0.jpg"}),
+        (("photo_[12].jpg",), {"photo_1.jpg", "photo_2.jpg"}),
+        (("bar/*",), {"wide_1.jpg", "wide_2.jpg"}),
+        (("wide_?.jpg", "photo_3.jpg"), {"wide_1.jpg", "wide_2.jpg", "photo_3.jpg"}),
+        (("WIDE_1.jpg",), set()),
+        (("odd[1].jpg",), {"odd[1].jpg"}),
+        (("bar/wide_1.jpg",), {"wide_1.jpg"}),
+    ],
+)
+def test_photos_for_alignment_only_are_marked(patterns: tuple[str, ...], helping: set[str], tmp_path: Path) -> None:
+    save_set(tmp_path / "in", 6)
+    (tmp_path / "in" / "bar").mkdir()
+    for number, place in ((1, "bar/wide_1.jpg"), (2, "bar/wide_2.jpg"), (3, "odd[1].jpg")):
+        scene(300 + 20 * number).save(tmp_path / "in" / place)
+    result, index, _ = ingest(tmp_path / "in", tmp_path / "work", alignment_only=patterns)
+    assert len(index.photos) == 9
+    assert {photo.name for photo in index.photos if photo.alignment_only} == helping
+    assert result.facts.get("alignment_only", 0) == len(helping)
+    assert len(index.shown) == 9 - len(helping)
+
+
+def test_photos_for_alignment_only_do_not_make_a_set(tmp_path: Path) -> None:
+    """Nor does one of them take the place of the same picture among the others."""
+    paths = save_set(tmp_path / "in", 4)
+    Image.open(paths[3]).resize((960, 720)).save(tmp_path / "in" / "bar.png")
+    result, index, _ = ingest(tmp_path / "in", tmp_path / "work", alignment_only=("bar.png", "photo_[01].jpg"))
+    assert codes(index) == {"bar.png": "duplicate"}
+    assert result.verdict is Verdict.REJECT
+    assert "found 2 of 5 beside 2 for alignment only" in result.reasons[0].message

@@ -70,7 +70,13 @@ def write_photos(folder: Path, images: tuple[PosedImage, ...]) -> None:
         picture.save(folder / image.name, quality=97, subsampling=0)
 
 
-def commit_ingest(root: Path, photos: Path, focal_px: float | None, masks: dict[str, Any] | None = None) -> ArtifactRef:
+def commit_ingest(
+    root: Path,
+    photos: Path,
+    focal_px: float | None,
+    masks: dict[str, Any] | None = None,
+    alignment_only: tuple[str, ...] = (),
+) -> ArtifactRef:
     """Commit photos to the folder store at `root` as the ingest stage would have."""
     out = root / "work/box/ingest/key/attempts/one"
     (out / "images").mkdir(parents=True)
@@ -96,6 +102,7 @@ def commit_ingest(root: Path, photos: Path, focal_px: float | None, masks: dict[
                 "focal_px": focal_px,
                 "camera_key": f"test|{width}x{height}",
                 "sharpness": 0.5,
+                "alignment_only": path.name in alignment_only,
                 "source_sha256": "0" * 64,
             }
         )
