@@ -38,6 +38,10 @@ class Input:
     masked: int = 0
     grey: bool = False
     like_db: float = 0.0
+    one_size: bool = True
+    """Whether all photos have the size of the picture."""
+    alignment_only: str = ""
+    """Photos that are for alignment only."""
 
     @property
     def source(self) -> str:
