@@ -7,7 +7,6 @@ Stored as a folder with `representation.json`, which names the kind; `load_repre
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from models.camera import Camera, Matrix4
 from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
+from models.installed import entry_points
 
 REPRESENTATION_FILE = "representation.json"
 FORMAT = 1
@@ -133,11 +133,11 @@ def load_representation(folder: Path, device: str = "cpu") -> Representation:
 
 def kinds() -> tuple[str, ...]:
     """The kinds that are built in or installed, sorted."""
-    return tuple(sorted({*BUILT_IN, *(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))}))
+    return tuple(sorted({*BUILT_IN, *(entry.name for entry in entry_points(ENTRY_POINTS))}))
 
 
 def _class_of(kind: str) -> type[Representation]:
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=kind):
+    for entry in entry_points(ENTRY_POINTS, kind):
         found: type[Representation] = entry.load()
         return found
     if kind not in BUILT_IN:

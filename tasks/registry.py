@@ -47,7 +47,6 @@ and the function that its stage's `run` calls. Heavy imports belong inside that 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import pkgutil
 from collections.abc import Iterable, Mapping
@@ -57,6 +56,7 @@ from typing import Any
 
 import tasks
 from models.errors import DigitizeError, ReasonCode
+from models.installed import entry_points
 from models.record import Record
 from models.spec import AssetSpec
 from models.stage import EVERY, Given, Inputs, Stage
@@ -81,7 +81,7 @@ def position(stage: str) -> int:
 @cache
 def stage_module(stage: Stage) -> ModuleType:
     """The module of a stage. Raises DigitizeError(not_built_yet) with the known names when there is none."""
-    for entry in importlib.metadata.entry_points(group=STAGE_ENTRY_POINTS, name=str(stage)):
+    for entry in entry_points(STAGE_ENTRY_POINTS, str(stage)):
         module = entry.load()
         if isinstance(module, ModuleType):
             return module
@@ -103,7 +103,7 @@ def refiners(stage: Stage) -> tuple[Stage, ...]:
 
 def methods(stage: Stage) -> tuple[str, ...]:
     """The names of all methods of a stage, built in and installed, sorted."""
-    installed = {entry.name for entry in importlib.metadata.entry_points(group=f"digitize.{stage}")}
+    installed = {entry.name for entry in entry_points(f"digitize.{stage}")}
     own = set() if _has_methods(stage) else {str(stage)}
     built_in: set[str] = set()
     if _has_methods(stage):
@@ -118,7 +118,7 @@ def method(stage: Stage, name: str) -> ModuleType:
     Raises DigitizeError(not_built_yet) with the known names when there is none, and DigitizeError(missing_dependency)
     when an installed one is incomplete.
     """
-    for entry in importlib.metadata.entry_points(group=f"digitize.{stage}", name=name):
+    for entry in entry_points(f"digitize.{stage}", name):
         module = entry.load()
         if isinstance(module, ModuleType):
             return _complete(module, stage, name)
@@ -207,7 +207,7 @@ def _built_in_stages() -> frozenset[Stage]:
 
 
 def _installed_stages() -> Iterable[Stage]:
-    return {Stage(entry.name) for entry in importlib.metadata.entry_points(group=STAGE_ENTRY_POINTS)}
+    return {Stage(entry.name) for entry in entry_points(STAGE_ENTRY_POINTS)}
 
 
 def _has_methods(stage: Stage) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import json
 import math
 from pathlib import Path
@@ -18,6 +17,7 @@ from models.digest import canonical_json
 from models.errors import DigitizeError, ReasonCode
 from models.fields.march import Samples
 from models.fields.occupancy import OccupancyGrid
+from models.installed import entry_points
 
 FIELD_FILE = "field.json"
 WEIGHTS_FILE = "field.safetensors"
@@ -170,7 +170,7 @@ def load_field(folder: Path, device: str = "cpu") -> Field:
 
 
 def _field_class(method: str) -> type[Field]:
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=method) if method not in _known else ():
+    for entry in entry_points(ENTRY_POINTS, method) if method not in _known else ():
         entry.load()
     if method not in _known and method.isidentifier():
         try:

@@ -7,13 +7,13 @@ needs a package that may be missing, `REQUIRES`. Lengths of the mesh are metres 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import pkgutil
 from functools import cache
 from types import ModuleType
 
 from models.errors import DigitizeError, ReasonCode
+from models.installed import entry_points
 
 ENTRY_POINTS = "digitize.exporters"
 
@@ -22,12 +22,12 @@ ENTRY_POINTS = "digitize.exporters"
 def names() -> tuple[str, ...]:
     """The formats that are built in and installed, sorted."""
     built_in = {module.name for module in pkgutil.iter_modules(__path__)}
-    return tuple(sorted(built_in | {entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}))
+    return tuple(sorted(built_in | {entry.name for entry in entry_points(ENTRY_POINTS)}))
 
 
 def load(name: str) -> ModuleType:
     """The module of a format. Raises DigitizeError(missing_dependency) when it, or a package that it needs, is gone."""
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+    for entry in entry_points(ENTRY_POINTS, name):
         module = entry.load()
         if isinstance(module, ModuleType):
             return _usable(module, name)

@@ -5,10 +5,10 @@ Installed packages add metrics (`digitize.metrics`); `tasks/quality/installed.py
 
 from __future__ import annotations
 
-import importlib.metadata
 from types import ModuleType
 
 from models.errors import DigitizeError, ReasonCode
+from models.installed import entry_points
 
 ENTRY_POINTS = "digitize.metrics"
 BUILT_IN = (
@@ -30,7 +30,7 @@ def names() -> tuple[str, ...]:
 
 def installed() -> dict[str, str]:
     """The versions of installed metrics by name. Raises DigitizeError as `load` does."""
-    found = sorted(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
+    found = sorted(entry.name for entry in entry_points(ENTRY_POINTS))
     return {name: str(load(name).VERSION) for name in found}
 
 
@@ -39,7 +39,7 @@ def load(name: str) -> ModuleType:
 
     Raises DigitizeError(missing_dependency) when it is not installed, incomplete, or has a built-in metric's name.
     """
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+    for entry in entry_points(ENTRY_POINTS, name):
         module = entry.load()
         missing = [each for each in _NEEDS if not hasattr(module, each)]
         if name in BUILT_IN or missing or not isinstance(module, ModuleType):
