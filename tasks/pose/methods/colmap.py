@@ -15,7 +15,7 @@ from tasks.context import Context
 from tasks.pose.base import Capture, Solution
 from tasks.pose.options import PoseOptions
 
-VERSION = "5"
+VERSION = "6"
 
 PRESETS: dict[str, dict[str, object]] = {
     "preview": {"max_features": 3000, "feature_edge_px": 1000},
