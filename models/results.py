@@ -95,7 +95,7 @@ class StageResult(Record):
     """The stage's own, whatever the gates say: most accept whatever they measure."""
     reasons: tuple[Reason, ...] = ()
     causes: tuple[Reason, ...] = ()
-    """What lies behind low metrics, where the stage looked into it: named first when a gate rejects the asset."""
+    """What lies behind low metrics, where the stage looked into it: named first when it or a gate rejects the asset."""
     lowered: dict[str, Any] = Field(default_factory=dict)
     """The options that the stage lowered by itself to fit the memory it was given, with the values that it used: the
     commit goes to the key of those."""

@@ -50,14 +50,14 @@ def gates_of(batch: BatchSpec, asset: AssetSpec) -> tuple[Gate, ...]:
 def judge_stage(result: StageResult, gates: Sequence[Gate]) -> Judgement:
     """What a stage's own verdict and the gates on its metrics make of the asset.
 
-    Reasons: the causes that the stage found where a gate rejects, one for each metric that missed a gate (the gravest
-    that it missed), the stage's own.
+    Reasons: the causes that the stage found where it or a gate rejects, one for each metric that missed a gate (the
+    gravest that it missed), the stage's own.
     """
     metrics = {metric.name: metric for metric in result.metrics}
     mine = [gate for gate in gates if gate.metric in metrics]
     outcomes = apply_gates(mine, {name: metric.value for name, metric in metrics.items()})
     by_gates = worst(outcome.consequence for outcome in outcomes)
-    causes = result.causes if by_gates is Verdict.REJECT else ()
+    causes = result.causes if Verdict.REJECT in (by_gates, result.verdict) else ()
     known = {cause.code for cause in causes}
     failed = [outcome for outcome in gravest(outcomes) if outcome.gate.reason not in known]
     by_metric = [missed(outcome, metrics[outcome.gate.metric]) for outcome in failed]

@@ -6,13 +6,14 @@ import numpy as np
 
 from models.errors import ReasonCode
 from models.results import Reason
-from tasks.pose.evidence import Evidence
+from tasks.pose.evidence import JUDGED_PAIRS, Evidence
 
 _FEW_FEATURES = 150
 _STILL_SHARE = 0.5
 _STILL_PAIRS = 0.3
 _FRAMING_ALIKE = 0.45
 _TURNED_PAIRS = 0.5
+_SURELY_TURNED = 0.8
 
 
 def explain(evidence: Evidence, registered: int) -> Reason:
@@ -29,6 +30,17 @@ def explain(evidence: Evidence, registered: int) -> Reason:
         f"expected most of {evidence.photos} photos to register, found {registered}; "
         f"{evidence.connected} are joined by matches",
     )
+
+
+def turned_throughout(evidence: Evidence) -> Reason | None:
+    """The rejection of a capture that gave a model, although rotations of one camera explain nearly all of it.
+
+    Where the focal length is not known, photos from one place fit a bent sheet around a camera that moves as well.
+    """
+    alone = [pair for pair in evidence.verified if pair.focal is not None]
+    sure = len(alone) >= _SURELY_TURNED * min(len(evidence.verified), JUDGED_PAIRS)
+    joined = Evidence(evidence.features, tuple(alone), 0.0, False).connected
+    return _no_parallax(evidence) if alone and sure and joined >= _SURELY_TURNED * evidence.photos else None
 
 
 def _no_features(evidence: Evidence) -> Reason | None:
@@ -67,12 +79,15 @@ def _moving_subject(evidence: Evidence) -> Reason | None:
 def _no_parallax(evidence: Evidence) -> Reason | None:
     verified = evidence.verified
     turned = sum(pair.turned_only for pair in verified)
-    judged = min(len(verified), 60)
+    judged = min(len(verified), JUDGED_PAIRS)
     if len(verified) < evidence.photos / 2 or turned < _TURNED_PAIRS * judged:
         return None
+    focals = [pair.focal for pair in verified if pair.focal is not None]
+    one = f" (one focal length of about {np.median(focals):.2g} x the long side explains them)" if focals else ""
     return Reason.of(
         ReasonCode.NO_PARALLAX,
-        f"{turned} of the {judged} strongest pairs of photos differ by a rotation alone: no depth can be seen",
+        f"{turned} of the {judged} pairs of photos that were examined differ by a rotation alone{one}: "
+        "no depth can be seen",
     )
 
 

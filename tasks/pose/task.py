@@ -83,6 +83,8 @@ def hand_on(capture: Capture, solution: Solution, options: PoseOptions, context:
     if model is None or sum(not photo.alignment_only for photo in model.photos) < 2:
         return _rejected(context, facts, causes, times, metrics, causes)
     context.check()
+    if solution.free_gauge and not causes and (reason := _turned(capture, solution)) is not None:
+        return _rejected(context, facts, (reason,), times, metrics, (reason,))
     arranged = finish.arrange(model, solution, options, context)
     if arranged is None:
         message = "expected cameras that look at one thing and points around it, found neither"
@@ -123,6 +125,14 @@ def _causes(
         return ()
     evidence = gather(solution.database, capture)
     return (blame_masks(evidence, capture, options, context) or explain(evidence, registered),)
+
+
+def _turned(capture: Capture, solution: Solution) -> Reason | None:
+    """Why a model is none in truth: the camera that it was made from only turned."""
+    from tasks.pose.diagnose import turned_throughout
+    from tasks.pose.evidence import Evidence, read_pairs
+
+    return turned_throughout(Evidence(*read_pairs(solution.database, capture), framing_alike=0.0, subject_moves=False))
 
 
 def _rejected(

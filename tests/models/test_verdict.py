@@ -42,6 +42,12 @@ def test_a_stage_may_reject_whatever_the_gates_say() -> None:
     assert found.verdict is Verdict.REJECT and found.reasons == (reason,)
 
 
+def test_the_cause_comes_first_where_the_stage_rejects_and_gates_only_doubt() -> None:
+    cause = Reason.of(ReasonCode.NO_PARALLAX, "all pairs differ by a rotation")
+    result = StageResult(metrics=(measured("share", 0.7),), verdict=Verdict.REJECT, reasons=(cause,), causes=(cause,))
+    assert [each.code for each in judge_stage(result, (GRAVE, SHARE)).reasons] == ["no_parallax", "too_few_registered"]
+
+
 def test_what_is_required_and_not_measured_is_for_review() -> None:
     results = [StageResult(metrics=(measured("share", 1.0),)), StageResult()]
     gates = (SHARE, Gate(metric="psnr", at_least=20), Gate(metric="gap", at_most=3, when="if_measured"))

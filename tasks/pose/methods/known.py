@@ -12,7 +12,7 @@ from tasks.context import Context
 from tasks.pose.base import Capture, Solution
 from tasks.pose.options import PoseOptions
 
-VERSION = "7"
+VERSION = "8"
 EXTERNAL = ("poses",)
 
 PRESETS: dict[str, dict[str, object]] = {
