@@ -5,6 +5,11 @@ Photos from one place differ by K R K^-1 whatever they show, with one K for all 
 several places differ by homographies as well, but no single focal length makes rotations of all of them. The focal
 length is searched for, with one term of radial distortion; the principal point is in the middle.
 
+Measured on made matches at 640 px, with noise of 0.5 and 1 px: what a rotation leaves beyond a free homography is 0 to
+0.3 px (median over the pairs) for pans with focal lengths of 0.8 to 3 long edges, and 2.3 px and more for a wall seen
+along an arc of 11 degrees and more at 0.8 and 1.3 long edges, 1.5 px at 3. Walls and scenes whose views span some 3
+degrees or less may pass as pans: those show next to no depth either.
+
 Inside, one unit of length is half of the photo's long edge.
 """
 
