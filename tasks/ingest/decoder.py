@@ -30,7 +30,7 @@ from tasks.ingest.measure import THUMB_PX
 from tasks.ingest.refusals import colour_unsolved
 from tasks.ingest.select import Candidate
 from tasks.ingest.staging import PhotoTask
-from tasks.ingest.video import VideoLimits
+from tasks.ingest.video import KeyFrames, VideoLimits
 
 PHOTO_SECONDS, SECONDS_A_MB = 120.0, 2.0
 """How long one photo may take, and how much longer for each MB of its file."""
@@ -92,7 +92,7 @@ class Decoder:
             raise colour_unsolved(task.name, f"its decoder does not survive the photo: {death}") from death
         return TypeAdapter(Correction).validate_python(answer["correction"])
 
-    def frames(self, path: Path, folder: Path, limits: VideoLimits, threads: int, seconds: float) -> list[Path]:
+    def frames(self, path: Path, folder: Path, limits: VideoLimits, threads: int, seconds: float) -> KeyFrames:
         """`tasks.ingest.video.extract_frames` in the child. Raises DigitizeError(undecodable) where it does not
         survive."""
         request = {"path": str(path), "folder": str(folder), "limits": dataclasses.asdict(limits), "threads": threads}
@@ -101,7 +101,7 @@ class Decoder:
         except DecoderError as death:
             message = f"expected a whole video, found one that its decoder does not survive: {death}"
             raise DigitizeError(ReasonCode.UNDECODABLE, message, path=str(path)) from death
-        return [Path(each) for each in answer["frames"]]
+        return KeyFrames([Path(each) for each in answer["frames"]], answer["note"])
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """The child's answer.

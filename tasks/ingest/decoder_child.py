@@ -65,8 +65,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
             return {"correction": asdict(measure_colours(PhotoTask.model_validate(request["colours"])))}
         given = request["video"]
         limits = VideoLimits(**given["limits"])
-        frames = extract_frames(Path(given["path"]), Path(given["folder"]), limits, lambda: None, given["threads"])
-        return {"frames": [str(frame) for frame in frames]}
+        found = extract_frames(Path(given["path"]), Path(given["folder"]), limits, lambda: None, given["threads"])
+        return {"frames": [str(frame) for frame in found.paths], "note": found.note}
     except DigitizeError as error:
         names = ("message", "hint", "retryable", "asset", "path")
         return {"error": {"code": error.code.value, **{name: getattr(error, name) for name in names}}}

@@ -19,8 +19,18 @@ _NAMED_IN_SUMMARY = 3
 _MAX_REASONS = 20
 
 
-def judge(index: PhotoIndex, min_photos: int, masks_given: int, correction: Correction | None = None) -> StageResult:
-    """Facts about the set, and `reject` when too few photos are usable."""
+def judge(
+    index: PhotoIndex,
+    min_photos: int,
+    masks_given: int,
+    correction: Correction | None = None,
+    told: Sequence[str] = (),
+) -> StageResult:
+    """Facts about the set, and `reject` when too few photos are usable.
+
+    Args:
+        told: notes about the source.
+    """
     counts = Counter(str(photo.code) for photo in index.rejected)
     facts: dict[str, Any] = {
         "found": len(index.photos) + len(index.rejected),
@@ -34,7 +44,7 @@ def judge(index: PhotoIndex, min_photos: int, masks_given: int, correction: Corr
         "megapixels": round(sum(photo.width * photo.height for photo in index.photos) / 1e6, 3),
         "source_megapixels": round(sum(p.source_width * p.source_height for p in index.photos) / 1e6, 3),
     }
-    notes = _notes(index.photos)
+    notes = [*told, *_notes(index.photos)]
     if correction is not None:
         facts["colour"] = asdict(correction)
         notes.insert(0, str(correction))

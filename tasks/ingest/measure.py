@@ -43,14 +43,15 @@ def sharpness(grey_levels: FloatArray) -> float:
     Args:
         grey_levels: [H, W] as `grey` gives them.
     """
-    coarse = _halved(_halved(grey_levels))
+    coarse = halved(halved(grey_levels))
     if min(coarse.shape) < 3:
         return 0.0
     pairs = zip(_direction_energies(grey_levels), _direction_energies(coarse), strict=True)
     return min(fine / (broad + _FLAT) for fine, broad in pairs)
 
 
-def _halved(a: FloatArray) -> FloatArray:
+def halved(a: FloatArray) -> FloatArray:
+    """[H // 2, W // 2] means of 2 x 2 pixels."""
     h, w = a.shape[0] // 2 * 2, a.shape[1] // 2 * 2
     mean: FloatArray = (a[0:h:2, 0:w:2] + a[1:h:2, 0:w:2] + a[0:h:2, 1:w:2] + a[1:h:2, 1:w:2]) / 4
     return mean

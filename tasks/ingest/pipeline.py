@@ -84,7 +84,8 @@ def ingest_photos(context: Context, options: IngestOptions) -> StageResult:
     context.output.mkdir(parents=True, exist_ok=True)
     (context.output / INDEX_FILE).write_bytes(canonical_json(index))
     context.progress(1.0, f"{len(index.photos)} of {len(files)} photos usable", {"photos": len(index.photos)})
-    return judge(index, options.min_photos, len(masks), correction)
+    told = [file.note for file in files if file.note]
+    return judge(index, options.min_photos, len(masks), correction, told)
 
 
 def _limits(options: IngestOptions) -> SourceLimits:

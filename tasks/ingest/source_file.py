@@ -17,3 +17,5 @@ class SourceFile:
     """Gives a local file with the content: the source's own, or the given path after writing to it."""
     sha256: str | None = None
     """What the content must hash to, where the reference to the source says so."""
+    note: str = ""
+    """What people are told about the source as a whole; its first file carries it."""

@@ -76,10 +76,12 @@ def _open_file(context: Context, path: Path, where: str, limits: SourceLimits) -
 
         decoder = Decoder(limits.video.max_pixels, context.check)
         try:
-            frames = decoder.frames(path, context.scratch / "frames", limits.video, context.threads, VIDEO_SECONDS)
+            key_frames = decoder.frames(path, context.scratch / "frames", limits.video, context.threads, VIDEO_SECONDS)
         finally:
             decoder.close()
-        yield tuple(SourceFile(frame.name, _local(frame)) for frame in frames)
+        notes = [key_frames.note, *[""] * (len(key_frames.paths) - 1)]
+        frames = zip(key_frames.paths, notes, strict=True)
+        yield tuple(SourceFile(frame.name, _local(frame), note=note) for frame, note in frames)
     elif kind is Kind.ARCHIVE:
         with open_archive(path, limits.archive, context.scratch / "unpacked") as entries:
             files = [SourceFile(entry.path, entry.extract) for entry in entries]

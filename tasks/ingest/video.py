@@ -1,22 +1,23 @@
-"""A video as a source: the sharpest frame of each of a number of equal stretches of time."""
+"""A video as a source: sharp frames that lie evenly along the way of the camera, or of the object before it.
+
+The video is decoded twice and never held: first to measure each frame, then to write those that were chosen.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.errors import DigitizeError, ReasonCode
-from tasks.ingest.measure import SHARPNESS_EDGE_PX, sharpness
-
-_MATRIX_UNSPECIFIED = 2
-"""FFmpeg's AVCOL_SPC_UNSPECIFIED."""
-_HD_LINES = 720
-"""Videos of that many lines and more that do not name their colour matrix use BT.709, smaller ones BT.601."""
+from tasks.ingest.key_frames import FrameTable, choose
+from tasks.ingest.measure import SHARPNESS_EDGE_PX, FloatArray, sharpness
+from tasks.ingest.video_colour import hdr_name, srgb_of
+from tasks.ingest.video_motion import MotionMeter
+from tasks.ingest.video_stream import VideoStream, no_frames, opened
 
 
 @dataclass(frozen=True)
@@ -29,23 +30,29 @@ class VideoLimits:
 
 
 @dataclass(frozen=True)
-class _Timeline:
-    frames: int
-    start: float
-    """Time of the first frame in seconds."""
-    duration: float
-    """Seconds from the first frame to the end of the last."""
+class KeyFrames:
+    """The photos of a video."""
 
-    def windows(self, limits: VideoLimits) -> int:
-        """How many stretches of time the video is cut into."""
-        wanted = math.ceil(self.duration * limits.photos_per_second)
-        return max(1, min(limits.max_photos, self.frames, wanted))
+    paths: list[Path]
+    """In order of time."""
+    note: str
+    """What was found and chosen, for people."""
+
+
+@dataclass
+class _Look:
+    """What the frames are beside their pictures."""
+
+    deinterlaced: bool = False
+    curves: set[str] = field(default_factory=set)
+    """Of high dynamic range."""
+    stretched: bool = False
 
 
 def extract_frames(
     path: Path, folder: Path, limits: VideoLimits, check: Callable[[], None], threads: int = 1
-) -> list[Path]:
-    """Write the chosen frames, upright, as `frame_<number>.png` and return them in order of time.
+) -> KeyFrames:
+    """Write the chosen frames, upright sRGB with square pixels, as `frame_<number>.png`.
 
     Args:
         folder: where to write; made when missing.
@@ -57,117 +64,81 @@ def extract_frames(
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        timeline = _read_timeline(path, limits)
-        written: list[Path] = []
-        with _opened(path) as container:
-            stream = _main_stream(container, path)
-            stream.thread_type, stream.codec_context.thread_count = "AUTO", max(1, threads)
-            for number, frame in _best_of_windows(_decoded(container, stream, check), timeline, limits):
-                target = folder / f"frame_{number:05d}.png"
-                _save(frame, target)
-                written.append(target)
+        look = _Look()
+        with opened(path, limits.max_pixels, threads) as video:
+            table = _measured(video, look, check)
+        chosen = choose(table, limits.max_photos, limits.photos_per_second)
+        if not chosen:
+            raise no_frames(path)
+        with opened(path, limits.max_pixels, threads) as video:
+            written = _written(video, chosen, folder, check)
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise DigitizeError(
             ReasonCode.UNDECODABLE, f"expected a video that can be decoded, found: {error}", path=str(path)
         ) from error
     if not written:
-        raise _no_frames(path)
+        raise no_frames(path)
+    return KeyFrames(written, _note(path.name, table, len(written), look))
+
+
+def _measured(video: VideoStream, look: _Look, check: Callable[[], None]) -> FrameTable:
+    """The first pass."""
+    meter = MotionMeter()
+    times: list[float | None] = []
+    values: list[tuple[float, float]] = []
+    for frame in video.frames(check):
+        size = video.shown_size(frame)
+        grey = _grey(frame, size)
+        times.append(frame.time)
+        values.append((sharpness(grey), meter.add(grey)))
+        look.stretched |= size != (frame.width, frame.height)
+        look.curves |= {hdr_name(frame)} - {""}
+    look.deinterlaced = video.deinterlaced
+    known = [time for time in times if time is not None]
+    shown = known if len(known) == len(times) else [number / video.rate for number in range(len(times))]
+    sharp, motion = np.array(values, np.float64).reshape(-1, 2).T
+    return FrameTable(np.array(shown, np.float64), sharp, motion)
+
+
+def _written(video: VideoStream, chosen: list[int], folder: Path, check: Callable[[], None]) -> list[Path]:
+    """The second pass, up to the last frame that is wanted."""
+    written, wanted = [], set(chosen)
+    for number, frame in enumerate(video.frames(check)):
+        if number in wanted:
+            target = folder / f"frame_{number:05d}.png"
+            _save(frame, video.shown_size(frame), target)
+            written.append(target)
+        if number >= chosen[-1]:
+            break
     return written
 
 
-def _opened(path: Path) -> Any:
-    """The container; names and titles in other encodings do not matter."""
-    import av
-
-    return av.open(str(path), metadata_errors="ignore")
-
-
-def _main_stream(container: Any, path: Path) -> Any:
-    """The video stream to read: not the picture of a cover, and of several the one with the most pixels.
-
-    Raises DigitizeError(source_empty or undecodable) where there is none that can be decoded.
-    """
-    from av.stream import Disposition
-
-    known = [stream for stream in container.streams.video if stream.codec_context is not None]
-    if not known and container.streams.video:
-        message = "expected a video whose codec is known, found one that is not"
-        raise DigitizeError(ReasonCode.UNDECODABLE, message, path=str(path))
-    moving = [stream for stream in known if not stream.disposition & Disposition.attached_pic] or known
-    if not moving:
-        raise _no_frames(path)
-    return max(moving, key=lambda stream: ((stream.width or 0) * (stream.height or 0), -stream.index))
+def _grey(frame: Any, size: tuple[int, int]) -> FloatArray:
+    """[H, W] grey levels of a frame with square pixels, at most `SHARPNESS_EDGE_PX` long."""
+    scale = min(1.0, SHARPNESS_EDGE_PX / max(size))
+    width, height = (max(2, round(side * scale / 2) * 2) for side in size)
+    grey: FloatArray = frame.reformat(width=width, height=height, format="gray").to_ndarray().astype(np.float32)
+    return grey
 
 
-def _read_timeline(path: Path, limits: VideoLimits) -> _Timeline:
-    """Frame count and times from the packets alone: headers of recordings that were cut off lie about both."""
-    with _opened(path) as container:
-        stream = _main_stream(container, path)
-        pixels = (stream.width or 0) * (stream.height or 0)
-        if pixels > limits.max_pixels:
-            raise DigitizeError(
-                ReasonCode.IMAGE_BOMB,
-                f"expected at most {limits.max_pixels} pixels a frame, found {stream.width} x {stream.height}",
-                path=str(path),
-            )
-        packets = [packet for packet in container.demux(stream) if packet.size]
-        times = [float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None]
-        rate = float(stream.average_rate or 25)
-    if not packets:
-        raise _no_frames(path)
-    if len(times) < len(packets):
-        return _Timeline(len(packets), 0.0, len(packets) / rate)
-    return _Timeline(len(packets), min(times), max(times) - min(times) + 1.0 / rate)
-
-
-def _decoded(container: Any, stream: Any, check: Callable[[], None]) -> Iterator[Any]:
-    """All frames that decode; damaged packets in the middle cost their own frames only."""
-    import av
-
-    for packet in container.demux(stream):
-        check()
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            continue
-        yield from (frame for frame in frames if not frame.is_corrupt)
-
-
-def _best_of_windows(frames: Iterator[Any], timeline: _Timeline, limits: VideoLimits) -> Iterator[tuple[int, Any]]:
-    """(number, frame) of the sharpest frame of each window, in order of time; one frame is held at a time."""
-    windows = timeline.windows(limits)
-    current, best, best_number, best_sharpness = -1, None, 0, -1.0
-    for number, frame in enumerate(frames):
-        share = number / timeline.frames if frame.time is None else (frame.time - timeline.start) / timeline.duration
-        window = max(current, min(windows - 1, int(share * windows + 1e-9)))
-        if window != current:
-            if best is not None:
-                yield best_number, best
-            current, best, best_sharpness = window, None, -1.0
-        value = sharpness(_grey(frame))
-        if value > best_sharpness:
-            best, best_number, best_sharpness = frame, number, value
-    if best is not None:
-        yield best_number, best
-
-
-def _grey(frame: Any) -> Any:
-    scale = min(1.0, SHARPNESS_EDGE_PX / max(frame.width, frame.height))
-    width, height = max(2, round(frame.width * scale / 2) * 2), max(2, round(frame.height * scale / 2) * 2)
-    return frame.reformat(width=width, height=height, format="gray").to_ndarray().astype(np.float32)
-
-
-def _save(frame: Any, target: Path) -> None:
-    from av.video.reformatter import ColorRange, Colorspace
+def _save(frame: Any, size: tuple[int, int], target: Path) -> None:
     from PIL import Image
 
-    matrix = None
-    if int(frame.colorspace) == _MATRIX_UNSPECIFIED:
-        matrix = Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
-    rgb = frame.reformat(format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG).to_ndarray()
     quarter_turns = round(frame.rotation / 90.0) % 4
-    Image.fromarray(np.ascontiguousarray(np.rot90(rgb, quarter_turns))).save(target, compress_level=1)
+    pixels = np.rot90(srgb_of(frame, *size), quarter_turns)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(target, compress_level=1)
 
 
-def _no_frames(path: Path) -> DigitizeError:
-    return DigitizeError(ReasonCode.SOURCE_EMPTY, "expected a video with frames, found none", path=str(path))
+def _note(name: str, table: FrameTable, photos: int, look: _Look) -> str:
+    """`clip.mp4: 900 frames in 30.0 s at a variable rate, 60 photos: 12 s without motion passed over; HDR (PQ)
+    tone-mapped`."""
+    rate = " at a variable rate" if table.variable_rate else ""
+    head = f"{name}: {len(table.times)} frames in {table.duration:.1f} s{rate}, {photos} photos"
+    cuts = int(np.count_nonzero(np.isnan(table.motion)))
+    rest = table.resting_seconds
+    parts = [f"{rest:.0f} s without motion passed over"] if rest else []
+    parts += [f"{cuts} jumps of the picture"] if cuts else []
+    parts += [f"HDR ({', '.join(sorted(look.curves))}) tone-mapped"] if look.curves else []
+    parts += ["deinterlaced"] if look.deinterlaced else []
+    parts += ["pixels made square"] if look.stretched else []
+    return f"{head}: {'; '.join(parts)}" if parts else head

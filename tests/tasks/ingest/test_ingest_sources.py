@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from models.digest import sha256_file
 from models.errors import DigitizeError, ReasonCode
@@ -19,7 +18,6 @@ from models.results import ArtifactRef, FileRef
 from tasks.ingest import task
 from tasks.ingest.archive import ArchiveLimits, open_archive
 from tasks.ingest.sources import natural_key, unique_names, unique_stems
-from tasks.ingest.video import VideoLimits, extract_frames
 from tests.tasks.ingest.pictures import codes, context_for, ingest, request_for, save_set, scene
 
 LIMITS = ArchiveLimits(max_files=50, max_bytes=100_000_000)
@@ -231,98 +229,6 @@ def test_damaged_archives_and_entries(tmp_path: Path) -> None:
     assert codes(index) == {"1.jpg": "undecodable"}
 
 
-# Videos
-
-
-def write_video(path: Path, frames: list[np.ndarray], rate: int = 10) -> Path:
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt, stream.bit_rate = "yuv420p", 20_000_000
-        for picture in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
-
-
-def blurred(picture: np.ndarray, width: int = 9) -> np.ndarray:
-    return np.mean([np.roll(picture, shift, 1) for shift in range(width)], 0).astype(np.uint8)
-
-
-def video_frames(count: int, sharp: set[int]) -> list[np.ndarray]:
-    """Views that slide by 4 pixels a frame; all but the `sharp` ones are smeared."""
-    frames = [np.asarray(scene(4.0 * index)) for index in range(count)]
-    return [frame if index in sharp else blurred(frame) for index, frame in enumerate(frames)]
-
-
-def test_sharpest_frame_of_each_window(tmp_path: Path) -> None:
-    sharp = {3, 14, 27, 30}
-    path = write_video(tmp_path / "clip.mp4", video_frames(40, sharp))
-    frames = extract_frames(path, tmp_path / "frames", VideoLimits(4, 30.0, 10_000_000), lambda: None)
-    assert [frame.name for frame in frames] == [f"frame_{index:05d}.png" for index in sorted(sharp)]
-    stored = np.asarray(Image.open(frames[1])).astype(int)
-    errors = [np.abs(stored - np.asarray(scene(4.0 * index)).astype(int)).mean() for index in (13, 14, 15)]
-    assert errors[1] < 0.4 * min(errors[0], errors[2])
-
-
-def test_rate_and_number_of_frames_bound_the_photos(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "clip.mp4", video_frames(20, set(range(20))))
-    for limits, expected in (
-        (VideoLimits(100, 2.0, 10_000_000), 4),
-        (VideoLimits(100, 100.0, 10_000_000), 20),
-        (VideoLimits(7, 100.0, 10_000_000), 7),
-    ):
-        assert len(extract_frames(path, tmp_path / "frames", limits, lambda: None)) == expected
-
-
-@pytest.mark.parametrize("quarter_turns_clockwise", [0, 1, 2, 3])
-def test_rotation_of_phones_is_applied(tmp_path: Path, quarter_turns_clockwise: int) -> None:
-    """The matrix of the track's header (ISO/IEC 14496-12) turns the stored frames for display."""
-    upright = np.zeros((160, 240, 3), np.uint8)
-    upright[:80, :120], upright[:80, 120:], upright[80:, :120] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
-    stored = np.ascontiguousarray(np.rot90(upright, quarter_turns_clockwise))
-    path = write_video(tmp_path / "clip.mp4", [stored] * 4)
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 40
-    one = 1 << 16
-    a, b, c, d = [(one, 0, 0, one), (0, one, -one, 0), (-one, 0, 0, -one), (0, -one, one, 0)][quarter_turns_clockwise]
-    for place, value in ((0, a), (4, b), (12, c), (16, d)):
-        data[matrix + place : matrix + place + 4] = value.to_bytes(4, "big", signed=True)
-    path.write_bytes(data)
-    frames = extract_frames(path, tmp_path / "frames", VideoLimits(1, 30.0, 10_000_000), lambda: None)
-    picture = np.asarray(Image.open(frames[0])).astype(int)
-    assert picture.shape == upright.shape
-    assert np.abs(picture - upright).mean() < 10
-
-
-def test_video_through_the_stage(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "clip.mp4", [np.asarray(scene(12.0 * index)) for index in range(20)])
-    result, index, _ = ingest(path, tmp_path / "work", video_photos_per_second=3.0)
-    assert result.facts["photos"] == 6
-    assert [photo.name for photo in index.photos] == sorted(photo.name for photo in index.photos)
-
-
-def test_broken_videos(tmp_path: Path) -> None:
-    data = write_video(tmp_path / "clip.mp4", video_frames(10, set())).read_bytes()
-    for name, content in (
-        ("none.mp4", b""),
-        ("text.mp4", b"no video at all" * 50),
-        ("cut.mp4", data[: len(data) // 2]),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(DigitizeError) as caught:
-            ingest(tmp_path / name, tmp_path / "work")
-        assert caught.value.code in (ReasonCode.UNDECODABLE, ReasonCode.SOURCE_EMPTY)
-        assert caught.value.path == str(tmp_path / name)
-    with pytest.raises(DigitizeError) as caught:
-        extract_frames(tmp_path / "clip.mp4", tmp_path / "frames", VideoLimits(4, 3.0, 100_000), lambda: None)
-    assert caught.value.code is ReasonCode.IMAGE_BOMB
-
-
 # Prefixes of a bucket
 
 
@@ -343,30 +249,3 @@ def test_bucket_prefix_gives_the_same_as_its_folder(tmp_path: Path, s3_bucket: s
     with pytest.raises(DigitizeError) as caught:
         ingest(f"{s3_bucket}/nothing/here", tmp_path / "work3")
     assert caught.value.code is ReasonCode.SOURCE_EMPTY
-
-
-def test_the_picture_of_a_cover_is_not_the_video(tmp_path: Path) -> None:
-    """Of several streams the one with the most pixels is read; a title in Latin-1 does not matter."""
-    import av
-
-    path = tmp_path / "cover.mkv"
-    with av.open(str(path), "w") as container:
-        sizes = ((160, 120), (480, 360), (320, 240))
-        streams = []
-        for width, height in sizes:
-            stream = container.add_stream("mpeg4", rate=10)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            streams.append(stream)
-        container.metadata["title"] = "Munze1"
-        for number in range(10):
-            for stream, size in zip(streams, sizes, strict=True):
-                frame = av.VideoFrame.from_ndarray(np.asarray(scene(12.0 * number).resize(size)), format="rgb24")
-                container.mux(stream.encode(frame))
-        for stream in streams:
-            container.mux(stream.encode())
-    path.write_bytes(path.read_bytes().replace(b"Munze1", b"M\xfcnze1"))
-    frames = extract_frames(path, tmp_path / "frames", VideoLimits(5, 10.0, 1_000_000), lambda: None)
-    assert frames
-    for frame in frames:
-        with Image.open(frame) as stored:
-            assert stored.size == (480, 360)
